@@ -1,0 +1,39 @@
+# Two commands set everything up on a machine that has Python (3.11 or newer), pip and make.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test benchmarks clean
+
+demo: .venv/demo
+	$(BIN)/embedstore demo
+
+test: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/coverage erase
+	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=
+	$(BIN)/pytest -n 0 --nbmake --nbmake-timeout=600 --no-cov -p no:doctest notebooks
+	$(BIN)/coverage combine --quiet --append || true
+	$(BIN)/coverage report --fail-under=95
+
+benchmarks: .venv/test
+	$(BIN)/python benchmarks/store.py
+	$(BIN)/python benchmarks/probe_epoch.py
+	$(BIN)/python benchmarks/embedding.py
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+# torch comes first and pinned: a range would let pip take a build with gigabytes of CUDA packages.
+.venv/demo: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
+	touch $@
+
+.venv/test: .venv/demo
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage demo

@@ -1,0 +1,92 @@
+"""Every error that embedstore raises on purpose.
+
+A message says what failed, where, what was seen, what was wanted and what to do about it. Each class also has
+the builtin parent that old code would catch.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class EmbedstoreError(Exception):
+    """Parent of every error raised on purpose; the command line shows it without a traceback."""
+
+
+class InputError(EmbedstoreError, ValueError):
+    """A FASTA, BED, label or table file, or an argument, is not what it must be."""
+
+
+class CheckpointError(EmbedstoreError, ValueError):
+    """A model checkpoint is incomplete, has unknown parts, or would need code or pickles to load."""
+
+
+class NonFiniteError(EmbedstoreError, ValueError):
+    """A model gave NaN or infinity, or a value that the stored precision cannot hold."""
+
+
+class DiskSpaceError(EmbedstoreError, OSError):
+    """The disk is full, or would be before the run ends."""
+
+
+class StoreError(EmbedstoreError):
+    """Parent of the errors of a store."""
+
+
+class NotInStoreError(StoreError, KeyError):
+    """A store, task, model or sample of that name does not exist."""
+
+    def __str__(self) -> str:
+        # KeyError shows the repr of its argument: a message of several words would come out quoted.
+        return str(self.args[0]) if self.args else ""
+
+
+class FormatVersionError(StoreError):
+    """The store was written by another version of the format."""
+
+
+class FingerprintError(StoreError, ValueError):
+    """What is stored under a name was made from other inputs than those given now."""
+
+
+class IncompleteError(StoreError):
+    """A block was asked for that no run has committed yet."""
+
+
+class CorruptError(StoreError):
+    """Stored bytes differ from those that were committed, or are gone."""
+
+
+class BlockTakenError(StoreError):
+    """Another run is writing, or has written, the same block."""
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """Return a hint that names the closest of some known words.
+
+    Parameters
+    ----------
+    word
+        What the user wrote.
+    choices
+        The words that would have been right.
+
+    Returns
+    -------
+    str
+        ``" Did you mean 'x'?"``, or the list of choices when none is close, or nothing when there are none.
+
+    Examples
+    --------
+    >>> did_you_mean("gene_findin", ["gene_finding", "cpg_methylation"])
+    " Did you mean 'gene_finding'?"
+    """
+    known = sorted(choices)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if close:
+        return f" Did you mean {close[0]!r}?"
+    return f" Known: {', '.join(known[:20])}{', ...' if len(known) > 20 else ''}." if known else ""
