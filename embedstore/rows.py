@@ -1,0 +1,333 @@
+"""Reading rows of one task and model: every sample that is handed out has been checked against its commit record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from embedstore.digests import crc32c, fingerprint_word, rows_checksum
+from embedstore.errors import CorruptError, IncompleteError, InputError, NotInStoreError
+from embedstore.layout import COMMIT_HEADER, Geometry, block_geometry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from embedstore.store import Store
+
+ONE_HOT = "onehot"
+"""Name of the model that is computed from the stored sequence and never stored."""
+
+
+class Rows(NamedTuple):
+    """Rows of some samples, one sample after another, without padding.
+
+    Attributes
+    ----------
+    samples
+        Indices of the samples, shape (n,).
+    vector
+        The rows in the stored precision, shape (row, channel).
+    span
+        Nucleotides that each row stands for, shape (row,).
+    first_row
+        Offsets: sample ``i`` of these has rows ``first_row[i]`` to ``first_row[i + 1]``, shape (n + 1,).
+    """
+
+    samples: NDArray[np.int64]
+    vector: NDArray[Any]
+    span: NDArray[np.int64]
+    first_row: NDArray[np.int64]
+
+    def nucleotides(self, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Return the rows at nucleotide resolution: each repeated by its span, shape (nucleotide, channel), float32.
+
+        Parameters
+        ----------
+        out
+            A buffer to fill and return, where it has the right shape: fresh memory costs more than the repeat.
+        """
+        total = int(self.span.sum())
+        tokens = self.vector.astype(np.float32, copy=False)
+        if len(tokens) == total:
+            return tokens
+        if out is None or out.shape != (total, tokens.shape[1]):
+            out = np.empty((total, tokens.shape[1]), np.float32)
+        # Indices are in range by construction; "clip" spares the buffering that "raise" needs with `out`.
+        return np.take(tokens, np.repeat(np.arange(len(tokens)), self.span), axis=0, out=out, mode="clip")
+
+
+class Embedding:
+    """The stored rows of one task and model; made by :meth:`embedstore.store.Store.embedding`.
+
+    Attributes
+    ----------
+    task, name
+        Names of the task and the model.
+    width
+        Channels of a row.
+    dtype
+        Stored precision of the rows.
+    resolution
+        ``"token"`` or ``"nucleotide"``: what a stored row stands for.
+    row_count
+        Rows of each sample, shape (sample,).
+    geometry
+        How samples lie in blocks.
+    record, fingerprint
+        What the model is, and everything that decided the numbers.
+    """
+
+    def __init__(self, store: Store, task: str, name: str) -> None:
+        self.store, self.task, self.name = store, task, name
+        group = store.model_group(task, name)
+        attributes = group.attrs["embedstore"]
+        assert isinstance(attributes, dict)
+        layout: dict[str, Any] = attributes["layout"]
+        self.attributes: dict[str, Any] = attributes
+        self.record: dict[str, Any] = attributes["record"]
+        self.fingerprint: dict[str, str] = attributes["fingerprint"]
+        self.resolution: str = layout["resolution"]
+        self.codec: str = layout["codec"]
+        self.dtype = np.dtype(layout["dtype"])
+        self.width = int(layout["width"])
+        self.geometry = Geometry(**layout["geometry"])
+        where = f"{task}/embedding/{name}"
+        self.row_count: NDArray[np.int64] = store.read(f"{where}/row_count")
+        self._first: NDArray[np.int64] = store.read(f"{where}/first_row")
+        if (self.row_count < 0).any() or (self._first < 0).any():
+            raise CorruptError(
+                f"{store.path}: {where}: stored row counts are gone. Run `embedstore repair {store.path}`."
+            )
+        self._vector = store.array(f"{where}/vector", rust=True)
+        self._span = store.array(f"{where}/span") if "span" in layout["arrays"] else None
+        self._pooled = store.array(f"{where}/pooled")
+        self._commit = store.array(f"{where}/commit")
+        self._committed: dict[int, NDArray[np.uint32]] = {}
+
+    def __repr__(self) -> str:
+        done = self.blocks - len(self.missing())
+        return (
+            f"<embedstore.Embedding {self.task}/{self.name}: {len(self.row_count):,} samples, {self.width} channels, "
+            f"{self.dtype} per {self.resolution}, {done} of {self.blocks} blocks>"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Tasks sent to other processes carry where to read, never what was read.
+        return type(self), (self.store, self.task, self.name)
+
+    @property
+    def has_spans(self) -> bool:
+        """Whether rows stand for other numbers of nucleotides than one."""
+        return self._span is not None
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return self.geometry.blocks
+
+    def block_samples(self, block: int) -> range:
+        """Return the indices of the samples of a block."""
+        return self.geometry.block_samples(block)
+
+    def missing(self) -> list[int]:
+        """Return the blocks that no run has committed yet."""
+        return [block for block in range(self.blocks) if self.commit(block) is None]
+
+    def commit(self, block: int) -> NDArray[np.uint32] | None:
+        """Return the commit record of a block, or None where there is none.
+
+        Raises
+        ------
+        CorruptError
+            If the record is damaged or was made under another fingerprint.
+        """
+        if block in self._committed:
+            return self._committed[block]
+        words = self.store.read_part(self._commit, np.s_[block], self.where(block))
+        if not words[0]:
+            return None
+        body = words[COMMIT_HEADER:]
+        if words[0] != fingerprint_word(self.fingerprint) or words[2] != crc32c(body):
+            raise CorruptError(
+                f"{self.where(block)}: the commit record does not belong here. "
+                f"Run `embedstore repair {self.store.path}`, then embed again."
+            )
+        self._committed[block] = words
+        return words  # type: ignore[no-any-return]
+
+    def where(self, block: int) -> str:
+        """Name a block and its samples for a message."""
+        samples = self.block_samples(block)
+        return f"{self.store.path}: {self.task}/{self.name}: block {block} (samples {samples[0]} to {samples[-1]})"
+
+    def read_block(self, block: int) -> Rows:
+        """Read all rows of a block: one read per shard, the fast path.
+
+        Raises
+        ------
+        IncompleteError
+            If the block is not committed.
+        CorruptError
+            If what is stored differs from what was committed.
+        """
+        return self._read_run(block, self.block_samples(block))
+
+    def read(self, samples: ArrayLike) -> Rows:
+        """Read the rows of some samples, in the order asked for, from only the chunks they lie in."""
+        wanted = sample_indices(samples, len(self.row_count))
+        pieces: dict[int, tuple[NDArray[Any], NDArray[np.int64]]] = {}
+        for block, run in self._runs(np.unique(wanted)):
+            rows = self._read_run(block, run)
+            for place, sample in enumerate(run):
+                part = slice(rows.first_row[place], rows.first_row[place + 1])
+                pieces[sample] = rows.vector[part], rows.span[part]
+        empty = np.empty((0, self.width), self.dtype), np.empty(0, np.int64)
+        parts = [pieces[int(i)] for i in wanted] or [empty]
+        return Rows(
+            wanted,
+            np.concatenate([vector for vector, _ in parts]),
+            np.concatenate([span for _, span in parts]),
+            offsets(self.row_count[wanted]),
+        )
+
+    def pooled(self, samples: ArrayLike | None = None) -> NDArray[np.float32]:
+        """Read the mean over the nucleotides of samples (all by default), shape (sample, channel), float32."""
+        wanted = sample_indices(np.arange(len(self.row_count)) if samples is None else samples, len(self.row_count))
+        out = np.empty((len(wanted), self.width), np.float32)
+        per_block = self.geometry.samples_per_block
+        for block in np.unique(wanted // per_block):
+            here = np.flatnonzero(wanted // per_block == block)
+            out[here] = self._pooled_block(int(block))[wanted[here] % per_block]
+        return out
+
+    def _pooled_block(self, block: int) -> NDArray[np.float32]:
+        """Read and check the pooled rows of a block."""
+        samples = self.block_samples(block)
+        sums = self._checksums(block)[len(samples) :]
+        values = self.store.read_part(self._pooled, np.s_[samples[0] : samples[-1] + 1], self.where(block))
+        for place, sample in enumerate(samples):
+            if crc32c(values[place]) != sums[place]:
+                raise self._damaged(block, sample, "pooled row")
+        return values  # type: ignore[no-any-return]
+
+    def _runs(self, ordered: NDArray[np.int64]) -> Iterable[tuple[int, range]]:
+        """Split sorted sample indices into runs of neighbours within one block."""
+        if not len(ordered):
+            return
+        per_block = self.geometry.samples_per_block
+        apart = (np.diff(ordered) != 1) | (np.diff(ordered // per_block) != 0)
+        for run in np.split(ordered, np.flatnonzero(apart) + 1):
+            yield int(run[0] // per_block), range(int(run[0]), int(run[-1]) + 1)
+
+    def _read_run(self, block: int, samples: range, /) -> Rows:
+        """Read neighbouring samples of one block and check each."""
+        sums = self._checksums(block)
+        counts = self.row_count[samples.start : samples.stop]
+        start = int(self._first[samples.start])
+        stop = start + int(counts.sum())
+        vector = self.store.read_part(self._vector, np.s_[start:stop], self.where(block))
+        span = None if self._span is None else self.store.read_part(self._span, np.s_[start:stop], self.where(block))
+        first = offsets(counts)
+        before = self.block_samples(block).start
+        for place, sample in enumerate(samples):
+            part = slice(first[place], first[place + 1])
+            if rows_checksum(vector[part], None if span is None else span[part]) != sums[sample - before]:
+                raise self._damaged(block, sample, "rows")
+        spans = np.ones(len(vector), np.int64) if span is None else span.astype(np.int64)
+        return Rows(np.arange(samples.start, samples.stop), vector, spans, first)
+
+    def _checksums(self, block: int) -> NDArray[np.uint32]:
+        """Return the checksums of a committed block: of each sample's rows, then of each pooled row."""
+        words = self.commit(block)
+        if words is None:
+            raise IncompleteError(
+                f"{self.where(block)} is not embedded yet. Run `embedstore embed {self.task}` with the same model "
+                "and store: it does only the blocks that are missing."
+            )
+        return words[COMMIT_HEADER : COMMIT_HEADER + 2 * len(self.block_samples(block))]
+
+    def _damaged(self, block: int, sample: int, what: str) -> CorruptError:
+        """Describe a sample whose bytes are not those that were committed."""
+        return CorruptError(
+            f"{self.where(block)}: the {what} of sample {sample} ({self.store.sample_id(self.task, sample)!r}) differ "
+            "from what was committed: a file was damaged, exchanged or deleted. "
+            f"Run `embedstore repair {self.store.path}`, then embed again: only this block is done anew."
+        )
+
+
+class OneHot(Embedding):
+    """The nucleotides themselves as rows of four channels (A, C, G, T), computed as they are read."""
+
+    def __init__(self, store: Store, task: str, name: str = ONE_HOT) -> None:
+        from embedstore.sequences import one_hot
+
+        self.store, self.task, self.name = store, task, name
+        self._one_hot = one_hot
+        self.record = {"name": ONE_HOT, "architecture": ONE_HOT, "width": 4}
+        self.fingerprint = {"architecture": ONE_HOT, "sequences": store.task_digests(task)["sequence"]}
+        self.resolution, self.codec, self.dtype, self.width = "nucleotide", "none", np.dtype(np.float32), 4
+        self.row_count = store.lengths(task)
+        self.geometry = block_geometry(self.row_count, self.width * self.dtype.itemsize)
+
+    def missing(self) -> list[int]:
+        """Return no block: the sequence is all it takes."""
+        return []
+
+    def read(self, samples: ArrayLike) -> Rows:
+        """Read the rows of some samples, in the order asked for."""
+        wanted = sample_indices(samples, len(self.row_count))
+        parts = [self._one_hot(codes) for codes in self.store.sequences(self.task, wanted)]
+        vector = np.concatenate([*parts, np.empty((0, self.width), self.dtype)])
+        return Rows(wanted, vector, np.ones(len(vector), np.int64), offsets(self.row_count[wanted]))
+
+    def pooled(self, samples: ArrayLike | None = None) -> NDArray[np.float32]:
+        """Return the letter frequencies of samples (all by default), shape (sample, 4), float32."""
+        wanted = sample_indices(np.arange(len(self.row_count)) if samples is None else samples, len(self.row_count))
+        means = [self._one_hot(codes).mean(0) for codes in self.store.sequences(self.task, wanted)]
+        return np.array(means, np.float32).reshape(len(wanted), self.width)
+
+    def _read_run(self, _block: int, samples: range, /) -> Rows:
+        return self.read(samples)
+
+
+def open_embedding(store: Store, task: str, name: str) -> Embedding:
+    """Return the rows of a task under a model, stored or (``"onehot"``) computed."""
+    if name == ONE_HOT:
+        return OneHot(store, task)
+    return Embedding(store, task, name)
+
+
+def offsets(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where each of consecutive pieces begins, and where the last ends, shape (n + 1,)."""
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+def sample_indices(samples: ArrayLike, total: int) -> NDArray[np.int64]:
+    """Return sample indices as an array, refusing any that do not exist."""
+    wanted = np.atleast_1d(np.asarray(samples))
+    if wanted.size == 0:
+        return np.empty(0, np.int64)
+    if wanted.dtype.kind not in "iu":
+        raise InputError(
+            f"Samples are asked for by index (whole numbers from 0 to {total - 1}), not by {wanted.dtype}. "
+            "`store.indices(task, ids)` gives the indices of ids."
+        )
+    bad = wanted[(wanted < 0) | (wanted >= total)]
+    if len(bad):
+        raise NotInStoreError(f"There is no sample {bad[0]}: samples are numbered 0 to {total - 1}.")
+    return wanted.astype(np.int64).reshape(-1)
+
+
+def ids_to_indices(ids: Sequence[str], known: NDArray[Any], where: str) -> NDArray[np.int64]:
+    """Return the index of each id, naming the first one that is unknown."""
+    from embedstore.errors import did_you_mean
+
+    place = {str(name): index for index, name in enumerate(known)}
+    for name in ids:
+        if name not in place:
+            close = did_you_mean(name, place) if len(place) <= 100_000 else ""
+            raise NotInStoreError(f"{where} has no sample {name!r}.{close}")
+    return np.array([place[name] for name in ids], np.int64)
