@@ -1,0 +1,420 @@
+"""The command line: it parses, calls and prints.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the store is damaged, 130 stopped by Ctrl-C, 143 stopped by SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import signal
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from embedstore import __version__
+from embedstore.errors import CorruptError, EmbedstoreError, InputError, NotInStoreError, did_you_mean
+
+if TYPE_CHECKING:
+    from embedstore.models import Model
+    from embedstore.store import Store
+    from embedstore.tasks import Task
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived; unwinds like Ctrl-C, so that finished blocks are committed."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that names the closest command when one is mistyped."""
+
+    def error(self, message: str) -> NoReturn:
+        if "invalid choice: '" in message and self._subparsers is not None:
+            word = message.split("invalid choice: '")[1].split("'", maxsplit=1)[0]
+            message = f"there is no command {word!r}.{did_you_mean(word, _commands(self))}"
+        super().error(message)
+
+
+def _commands(parser: argparse.ArgumentParser) -> list[str]:
+    actions = parser._actions  # noqa: SLF001 - argparse has no public way to ask
+    return [name for a in actions if isinstance(a, argparse._SubParsersAction) for name in a.choices]  # noqa: SLF001
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line, commands of other packages included."""
+    parser = _Parser(
+        prog="embedstore",
+        description="Embed genome tasks once with a frozen language model; probe, score and study from a zarr store.",
+        epilog="`embedstore demo` shows the whole way on a simulated genome in a few minutes.",
+    )
+    parser.add_argument("--version", action="version", version=f"embedstore {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_store_commands(commands)
+    _add_embed(commands, "plan", "say what embedding would take, without doing it", _plan)
+    _add_embed(commands, "embed", "embed a task with a model into a store; goes on where a stopped run was", _embed)
+    _add_pretrain(commands)
+    models = commands.add_parser("models", help="list the known models, or show one")
+    models.add_argument("model", nargs="?", metavar="MODEL")
+    models.set_defaults(run=_models)
+    tasks = commands.add_parser("tasks", help="list the known task records, or show one")
+    tasks.add_argument("task", nargs="?", metavar="TASK")
+    tasks.set_defaults(run=_tasks)
+    for plugin in sorted(entry_points(group="embedstore.commands"), key=lambda point: point.name):
+        plugin.load()(commands)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command.
+
+    Parameters
+    ----------
+    argv
+        Words after the program's name; those of the process by default.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    arguments = build_parser().parse_args(argv)
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return int(arguments.run(arguments))
+    except EmbedstoreError as error:
+        if arguments.debug:
+            raise
+        print(f"embedstore: {error}", file=sys.stderr)
+        return 3 if isinstance(error, CorruptError) else 1
+    except KeyboardInterrupt:
+        print(
+            "\nembedstore: stopped. What was committed is safe; the same command goes on from there.", file=sys.stderr
+        )
+        return 130
+    except _Terminated:
+        print(
+            "\nembedstore: terminated. What was committed is safe; the same command goes on from there.",
+            file=sys.stderr,
+        )
+        return 143
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise _Terminated
+
+
+# ---- arguments that several commands take --------------------------------------------------------
+
+
+def add_store_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--store``."""
+    parser.add_argument("--store", default="store.zarr", metavar="S", help="path or URL (default: %(default)s)")
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what says which model to load."""
+    parser.add_argument(
+        "--model", required=True, metavar="M", help="a known model, a checkpoint folder, or ORG/NAME with --revision"
+    )
+    parser.add_argument("--checkpoint", metavar="DIR", help="local folder with the weights of a known model")
+    parser.add_argument("--revision", metavar="HASH", help="40-digit commit of a hub model")
+    parser.add_argument("--layer", type=int, default=-1, help="hidden layer to keep (default: the last)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (default: %(default)s)")
+    parser.add_argument("--name", metavar="N", help="name of the embedding in the store (default: the model's)")
+
+
+def add_input_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the files that a task is read from."""
+    files = parser.add_argument_group("input files, for a task that is not in the store yet")
+    files.add_argument("--bed", metavar="F", help="regions in BEND's format: header; chromosome, start, end; split ...")
+    files.add_argument("--fasta", metavar="F", help="the genome (with --bed), or sequences by themselves")
+    files.add_argument("--labels", metavar="F", help="hdf5 file with a dataset `labels`, one row per region")
+    files.add_argument("--table", metavar="F", help="CSV, TSV or Parquet: id, sequence, label, split")
+    files.add_argument("--record", metavar="R", help="task record or TOML file (default: the one named like the task)")
+    files.add_argument(
+        "--empty-labels",
+        choices=("refuse", "zero"),
+        default="refuse",
+        help="rows without a label (default: %(default)s)",
+    )
+    files.add_argument(
+        "--other-letters",
+        choices=("refuse", "N"),
+        default="refuse",
+        help="letters other than A, C, G, T, N: refuse, or read as N (default: %(default)s)",
+    )
+
+
+def load_model(arguments: argparse.Namespace) -> Model:
+    """Load the model that the arguments name."""
+    from embedstore.models import load
+
+    return load(
+        arguments.model,
+        checkpoint=arguments.checkpoint,
+        revision=arguments.revision,
+        device=arguments.device,
+        layer=arguments.layer,
+    )
+
+
+def load_task(arguments: argparse.Namespace) -> Task | None:
+    """Read the task from the input files that the arguments name; None where they name none."""
+    from embedstore import tasks
+
+    given = [name for name in ("bed", "table", "fasta") if getattr(arguments, name)]
+    if not given:
+        return None
+    for name in given:
+        if not Path(getattr(arguments, name)).is_file():
+            raise InputError(f"--{name}: there is no file {getattr(arguments, name)}.")
+    name = arguments.task
+    options = {"name": name, "other_letters": arguments.other_letters}
+    if arguments.table:
+        return tasks.from_table(arguments.table, record=arguments.record, **options)
+    if not arguments.bed:
+        return tasks.from_fasta(arguments.fasta, record=arguments.record, **options)
+    if not arguments.fasta:
+        raise InputError("--bed gives regions only: name the genome they lie in with --fasta.")
+    return tasks.from_bed(
+        arguments.bed,
+        arguments.fasta,
+        record=arguments.record or name,
+        labels=arguments.labels,
+        empty_labels=arguments.empty_labels,
+        **options,
+    )
+
+
+def _show(**fields: Any) -> None:
+    """Print named values in two columns."""
+    width = max(len(name) for name in fields)
+    for name, value in fields.items():
+        print(f"{name.replace('_', ' '):{width}}  {value}")
+
+
+# ---- store commands ------------------------------------------------------------------------------
+
+
+def _add_store_commands(commands: argparse._SubParsersAction[Any]) -> None:
+    for name, text, run in (
+        ("info", "show what a store holds", _info),
+        ("verify", "read everything and check every digest; exit code 3 on damage", _verify),
+        ("repair", "remove damaged and unfinished blocks and stray files, so that `embed` redoes them", _repair),
+    ):
+        parser = commands.add_parser(name, help=text, description=text)
+        parser.add_argument("store", metavar="STORE")
+        if name == "info":
+            parser.add_argument("--json", action="store_true", help="everything, for programs")
+        parser.set_defaults(run=run)
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    from embedstore.describe import contents
+    from embedstore.store import open_store
+
+    store = open_store(arguments.store)
+    if arguments.json:
+        print(json.dumps({"store": store.path, "contents": contents(store)}, indent=2))
+    else:
+        print(store)
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from embedstore.integrity import verify
+    from embedstore.store import open_store
+
+    report = verify(open_store(arguments.store), progress=True)
+    for line in report.problems.itertuples():
+        print(f"damaged: {line.problem}")
+    missing = f", {report.missing} blocks are not embedded yet" if report.missing else ""
+    print(f"{report.blocks} blocks, {report.samples:,} samples read, {len(report.problems)} faults{missing}")
+    if not report.sound:
+        print(f"`embedstore repair {arguments.store}` removes what is damaged; embedding again restores it.")
+    return 0 if report.sound else 3
+
+
+def _repair(arguments: argparse.Namespace) -> int:
+    from embedstore.integrity import repair
+    from embedstore.store import open_store
+
+    open_store(arguments.store)  # a mistyped path must not become a new store
+    done = repair(open_store(arguments.store, mode="a"))
+    for line in done.itertuples():
+        print(f"removed {line.path}: {line.reason}")
+    print(f"{len(done)} things removed." if len(done) else "Nothing to repair.")
+    return 0
+
+
+# ---- embedding -----------------------------------------------------------------------------------
+
+
+def _add_embed(commands: argparse._SubParsersAction[Any], name: str, text: str, run: Any) -> None:
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.add_argument("task", metavar="TASK", help="name of the task in the store")
+    add_store_argument(parser)
+    add_model_arguments(parser)
+    add_input_arguments(parser)
+    parser.add_argument("--resolution", choices=("token", "nucleotide"), default="token", help="what a stored row is")
+    parser.add_argument("--dtype", choices=("float16", "float32"), default="float16")
+    if name == "embed":
+        parser.add_argument("--codec", choices=("none", "zstd"), default="none")
+        parser.add_argument("--batch-tokens", type=int, metavar="N", help="most tokens in a batch")
+    parser.set_defaults(run=run)
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from embedstore.describe import human_bytes
+    from embedstore.planning import plan
+
+    plan_ = plan(
+        _planned_store(arguments),
+        arguments.task,
+        load_model(arguments),
+        name=arguments.name,
+        resolution=arguments.resolution,
+        dtype=arguments.dtype,
+    )
+    _show(
+        task=plan_.task,
+        model=plan_.model,
+        samples=f"{plan_.samples:,} ({plan_.nucleotides:,} nucleotides)",
+        rows=f"{plan_.rows:,} in {plan_.blocks} blocks",
+        on_disk=human_bytes(plan_.bytes),
+        done_already=f"{plan_.rows_done:,} rows in {plan_.blocks_done} blocks",
+        time_left=f"about {plan_.seconds:,.0f} s on {arguments.device}",
+        free_space=human_bytes(plan_.free_bytes),
+    )
+    return 0
+
+
+def _planned_store(arguments: argparse.Namespace) -> Store:
+    """Return the store, or one in memory with the task where the store does not have it: a plan writes nothing."""
+    from embedstore.store import open_store
+
+    try:
+        store = open_store(arguments.store)
+        if arguments.task in store.tasks():
+            return store
+    except NotInStoreError:
+        pass
+    task = load_task(arguments)
+    if task is None:
+        raise _no_input(arguments)
+    store = open_store("memory://", mode="a")
+    store.add_task(task)
+    return store
+
+
+def _no_input(arguments: argparse.Namespace) -> InputError:
+    return InputError(
+        f"Task {arguments.task!r} is not in {arguments.store} yet: name its input files (--bed with --fasta, --fasta, "
+        "or --table)."
+    )
+
+
+def _embed(arguments: argparse.Namespace) -> int:
+    from embedstore.describe import human_bytes
+    from embedstore.embedding import embed
+    from embedstore.store import open_store
+
+    task = load_task(arguments)
+    if task is None:
+        # Without input files the task must be there: a mistyped path must not become a new store.
+        try:
+            known = open_store(arguments.store).tasks()
+        except NotInStoreError:
+            raise _no_input(arguments) from None
+        if arguments.task not in known:
+            raise InputError(f"{_no_input(arguments)}{did_you_mean(arguments.task, known)}")
+    model = load_model(arguments)
+    store = open_store(arguments.store, mode="a")
+    if task is not None:
+        store.add_task(task)
+    report = embed(
+        store,
+        arguments.task,
+        model,
+        name=arguments.name,
+        resolution=arguments.resolution,
+        dtype=arguments.dtype,
+        codec=arguments.codec,
+        batch_tokens=arguments.batch_tokens,
+    )
+    if report.blocks_before:
+        print(f"{report.blocks_before} blocks were there already.")
+    if report.blocks:
+        share = report.seconds_waiting / report.seconds
+        print(
+            f"Embedded {report.samples:,} sequences, {report.rows:,} rows, {human_bytes(report.bytes)} in "
+            f"{report.seconds:.1f} s; waited for the disk {share:.1%} of the time."
+        )
+    print(f"{report.task}/{report.model} is complete in {store.path}.")
+    return 0
+
+
+# ---- models and tasks ----------------------------------------------------------------------------
+
+
+def _add_pretrain(commands: argparse._SubParsersAction[Any]) -> None:
+    text = "train BEND's dilated ResNet language model on a FASTA; goes on where a stopped run was"
+    parser = commands.add_parser("pretrain", help=text, description=text)
+    parser.add_argument("fasta", metavar="FASTA")
+    parser.add_argument("--out", required=True, metavar="DIR", help="checkpoint folder")
+    parser.add_argument("--hidden", type=int, default=64, help="channels (BEND: 256; default: %(default)s)")
+    parser.add_argument("--layers", type=int, default=8, help="residual blocks (BEND: 30; default: %(default)s)")
+    parser.add_argument("--steps", type=int, metavar="N", help="training steps in all")
+    parser.add_argument("--minutes", type=float, metavar="T", help="time to train for")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.set_defaults(run=_pretrain)
+
+
+def _pretrain(arguments: argparse.Namespace) -> int:
+    from embedstore.models.pretrain import pretrain
+
+    result = pretrain(
+        arguments.fasta,
+        arguments.out,
+        hidden=arguments.hidden,
+        layers=arguments.layers,
+        steps=arguments.steps,
+        minutes=arguments.minutes,
+        seed=arguments.seed,
+    )
+    _show(
+        checkpoint=result.path,
+        steps=result.steps,
+        seconds=f"{result.seconds:.0f}",
+        validation_perplexity=f"{result.perplexity:.4f} per masked nucleotide (sees both sides)",
+        order_5_Markov=f"{result.markov_perplexity:.4f} per nucleotide (sees the left side)",
+    )
+    return 0
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    from embedstore.models import record, records
+
+    if arguments.model:
+        _show(**record(arguments.model).to_dict())
+        return 0
+    for model in records().values():
+        print(f"{model.id:34} {model.architecture:14} {model.hub}")
+    return 0
+
+
+def _tasks(arguments: argparse.Namespace) -> int:
+    from embedstore.tasks import names, record
+
+    if arguments.task:
+        _show(**record(arguments.task).to_dict())
+        return 0
+    for name in names():
+        print(f"{name:26} {record(name).title}")
+    return 0

@@ -1,0 +1,181 @@
+"""What embedding a task would take: rows, bytes, blocks, time, and whether the disk has room."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from embedstore.errors import DiskSpaceError, NotInStoreError
+from embedstore.layout import ARRAYS, Resolution, block_geometry
+from embedstore.progress import progress_bar
+from embedstore.store import Store, open_store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from embedstore.models import Model, Piece
+    from embedstore.rows import Embedding
+
+_READ = 64  # samples tokenised at a time while rows are counted
+_TRIAL_SECONDS = 2.0
+
+
+class EmbedPlan(NamedTuple):
+    """What a run would do.
+
+    Attributes
+    ----------
+    samples, nucleotides, rows, blocks
+        Size of the task and of what is stored for it.
+    bytes
+        Bytes that the complete embedding takes on disk, without a codec.
+    rows_done, blocks_done
+        What is committed already and would be reused.
+    seconds
+        Estimated time of the rest, from a short trial; NaN without one.
+    free_bytes
+        Free space where the store is; None where that is not known.
+    """
+
+    task: str
+    model: str
+    samples: int
+    nucleotides: int
+    rows: int
+    blocks: int
+    bytes: int
+    rows_done: int
+    blocks_done: int
+    seconds: float
+    free_bytes: int | None
+
+
+def plan(
+    store: Store | str | Path,
+    task: str,
+    model: Model,
+    *,
+    name: str | None = None,
+    resolution: Resolution = "token",
+    dtype: str = "float16",
+    trial: bool = True,
+    progress: bool = True,
+) -> EmbedPlan:
+    """Count what :func:`embed` would compute and store, without writing anything.
+
+    Parameters
+    ----------
+    store
+        A store, or its path.
+    task
+        Name of a task in it.
+    model
+        From :func:`embedstore.models.load`.
+    name
+        Name of the embedding in the store; the model's own by default.
+    resolution, dtype
+        As for :func:`embed`.
+    trial
+        Embed a few samples for two seconds to estimate the time.
+    progress
+        Show a bar while tokens are counted.
+
+    Returns
+    -------
+    EmbedPlan
+    """
+    store = store if isinstance(store, Store) else open_store(store)
+    name = name or model.name
+    lengths = store.lengths(task)
+    row_bytes = model.width * np.dtype(dtype).itemsize
+    rows_done = blocks_done = 0
+    try:
+        emb = store.embedding(task, name)
+    except NotInStoreError:
+        counts = lengths if resolution == "nucleotide" else row_counts(store, task, model, progress=progress)
+        blocks = block_geometry(counts, row_bytes).blocks
+    else:
+        counts, blocks = emb.row_count, emb.blocks
+        missing = set(emb.missing())
+        done = [block for block in range(blocks) if block not in missing]
+        rows_done = int(sum(counts[np.array(emb.block_samples(block))].sum() for block in done))
+        blocks_done = len(done)
+    rows = int(counts.sum())
+    rate = _trial(store, task, model) if trial and rows_done < rows else np.nan
+    left = (rows - rows_done) / rows * int(lengths.sum())
+    return EmbedPlan(
+        task,
+        name,
+        len(lengths),
+        int(lengths.sum()),
+        rows,
+        blocks,
+        stored_bytes(rows, len(lengths), model.width, dtype, spans=bool((counts != lengths).any())),
+        rows_done,
+        blocks_done,
+        left / rate if rows_done < rows else 0.0,
+        shutil.disk_usage(store.local).free if store.local else None,
+    )
+
+
+def stored_bytes(rows: int, samples: int, width: int, dtype: str, *, spans: bool) -> int:
+    """Return the bytes that an embedding takes on disk without a codec."""
+    span = np.dtype(ARRAYS["span"].dtype).itemsize if spans else 0
+    return rows * (width * np.dtype(dtype).itemsize + span) + samples * (width * 4 + 8)
+
+
+def row_counts(store: Store, task: str, model: Model, *, progress: bool) -> NDArray[np.int64]:
+    """Tokenise every sample and return how many rows each will have."""
+    samples = len(store.lengths(task))
+    counts = np.empty(samples, np.int64)
+    for start in progress_bar(range(0, samples, _READ), f"tokenise {task}", show=progress, unit="x64 seq"):
+        stop = min(start + _READ, samples)
+        for sample, codes in zip(range(start, stop), store.sequences(task, np.arange(start, stop)), strict=True):
+            counts[sample] = sum(len(piece.span) for piece in model.pieces(codes))
+    return counts
+
+
+def _trial(store: Store, task: str, model: Model) -> float:
+    """Return nucleotides per second over evenly spread samples, the first one not counted."""
+    lengths = store.lengths(task)
+    order = np.linspace(0, len(lengths) - 1, min(64, len(lengths))).astype(int)
+    done, begun = 0, time.perf_counter()
+    for number, sample in enumerate(order):
+        pieces = model.pieces(store.sequences(task, [sample])[0])
+        for piece in pieces:
+            model.hidden(batch_ids([piece], model))
+        if number == 0 and len(order) > 1:
+            begun = time.perf_counter()  # first calls pay for set-up
+            continue
+        done += int(lengths[sample])
+        if time.perf_counter() - begun > _TRIAL_SECONDS:
+            break
+    return done / max(time.perf_counter() - begun, 1e-9)
+
+
+def check_space(emb: Embedding, todo: list[int]) -> None:
+    """Refuse to begin what cannot fit on the disk."""
+    if emb.store.local is None or not todo:
+        return
+    rows = int(sum(emb.row_count[np.array(emb.block_samples(block))].sum() for block in todo))
+    samples = sum(len(emb.block_samples(block)) for block in todo)
+    needed = stored_bytes(rows, samples, emb.width, emb.dtype.name, spans=emb.has_spans)
+    free = shutil.disk_usage(emb.store.local).free
+    # zstd takes at most a few per cent off float vectors: the plain size is what to expect.
+    if needed > free:
+        raise DiskSpaceError(
+            f"{emb.store.path}: {emb.task}/{emb.name} needs {needed:,} bytes for {len(todo)} blocks, the disk has "
+            f"{free:,} free. Free some space, or put the store on another disk."
+        )
+
+
+def batch_ids(pieces: list[Piece], model: Model) -> Any:
+    """Return the ids of pieces of equal length as a tensor on the model's device."""
+    import torch
+
+    return torch.from_numpy(np.stack([piece.ids for piece in pieces])).to(model.device)
