@@ -1,0 +1,68 @@
+"""A model without weights whose outputs can be worked out by hand, and sequences for it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+
+class ToyPiece(NamedTuple):
+    ids: np.ndarray
+    first: int
+    span: np.ndarray
+
+
+class ToyModel:
+    """Words of three letters, single letters at the end, windows of 60 letters, one special token in front.
+
+    The hidden state of a token is a table row plus a tenth of the row of the token before it in the same window, so
+    expected values can be worked out by hand (`expected`).
+    """
+
+    def __init__(self, width: int = 8, seed: int = 0, word: int = 3, window: int = 60) -> None:
+        self.name, self.width, self.word, self.window = "toy", width, word, window
+        self.device = torch.device("cpu")
+        self.table = np.random.default_rng(seed).normal(size=(5**word + 300, width)).astype(np.float32)
+        self.record = {"id": "toy", "architecture": "toy", "width": width}
+        self.fingerprint = {"architecture": "toy", "checkpoint": f"seed {seed}", "layer": "-1"}
+        self.calls: list[tuple[int, ...]] = []
+
+    def pieces(self, codes: np.ndarray) -> list[ToyPiece]:
+        found = []
+        for start in range(0, len(codes), self.window):
+            part = np.searchsorted(np.frombuffer(b"ACGNT", np.uint8), codes[start : start + self.window])
+            whole = len(part) // self.word
+            words = part[: whole * self.word].reshape(whole, self.word) @ (5 ** np.arange(self.word))
+            ids = np.concatenate([[5**self.word + 200], words, 5**self.word + part[whole * self.word :]])
+            span = np.concatenate([np.full(whole, self.word), np.ones(len(part) % self.word, int)]).astype(np.int32)
+            found.append(ToyPiece(ids.astype(np.int64), 1, span))
+        return found
+
+    def hidden(self, ids: torch.Tensor) -> torch.Tensor:
+        self.calls.append(tuple(ids.shape))
+        rows = torch.from_numpy(self.table)[ids]
+        rows[:, 1:] += 0.1 * torch.from_numpy(self.table)[ids[:, :-1]]
+        return rows
+
+    def expected(self, codes: np.ndarray) -> np.ndarray:
+        """Rows at nucleotide resolution, worked out one token at a time."""
+        out = []
+        for piece in self.pieces(codes):
+            for place in range(len(piece.span)):
+                row = self.table[piece.ids[place + 1]] + np.float32(0.1) * self.table[piece.ids[place]]
+                out += [row] * int(piece.span[place])
+        return np.array(out)
+
+
+def random_sequences(lengths: list[int] | np.ndarray, seed: int = 0) -> list[str]:
+    rng = np.random.default_rng(seed)
+    return ["".join(rng.choice(list("ACGT"), n)) for n in lengths]
+
+
+def small_blocks() -> None:
+    """Make blocks of a few kilobytes, so that small tasks have many."""
+    from embedstore import layout
+
+    layout.SMALLEST_SHARD_BYTES, layout.CHUNK_BYTES = 4096, 512
