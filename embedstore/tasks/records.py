@@ -1,0 +1,257 @@
+"""Task records: what a task predicts, at which level, how it is scored and with which probe.
+
+A published task is one short TOML file in this folder; a user's own task is a TOML file anywhere, or a
+:class:`TaskRecord` built in code. The numbers of the published ones are those of BEND (Marin et al. 2024), read
+from its configuration files at commit ac6e80c.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import asdict, dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embedstore.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Literal
+
+_CHOICES = {
+    "level": ("nucleotide", "bin", "sequence"),
+    "type": ("class", "multilabel", "value"),
+    "strand": ("forward", "given"),
+    "metric": ("mcc", "auroc", "auprc", "r2"),
+}
+_PROBE: dict[str, type] = {
+    "hidden": int,
+    "kernel": int,
+    "learning_rate": float,
+    "batch_size": int,
+    "epochs": int,
+    "weight_decay": float,
+    "positive_weight": float,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRecord:
+    """What a task predicts, and how.
+
+    Parameters
+    ----------
+    name
+        Short name; also the default name of a task in a store.
+    title
+        One line for people.
+    level
+        What a label belongs to: a ``"nucleotide"``, a ``"bin"`` of nucleotides, or a whole ``"sequence"``. A probe
+        averages over the nucleotides of a bin or a sequence.
+    type
+        ``"class"``: one of several classes, stored as its index; ``"multilabel"``: yes or no for each target;
+        ``"value"``: a number for each target.
+    names
+        Names of the classes or targets, in the order of their indices. May be empty for ``"value"``, which then
+        has one target.
+    bin_size
+        Nucleotides in a bin; 1 (default) unless ``level`` is ``"bin"``.
+    strand
+        ``"forward"`` (default): sequences are read from the forward strand, whatever the strand of a sample.
+        ``"given"``: samples on ``-`` are reverse complemented, and labels along the sequence are turned with them.
+    genome
+        Name of the genome build that the coordinates refer to.
+    metric
+        ``"mcc"`` (Matthews correlation over all classes), ``"auroc"``, ``"auprc"`` (mean over targets), or ``"r2"``.
+    probe
+        Settings of the published probe: ``hidden`` (channels), ``kernel`` (nucleotides), ``learning_rate``,
+        ``batch_size`` (samples), ``epochs``, ``weight_decay`` and ``positive_weight`` (of the positive class in the
+        loss). Those that are left out keep the probe's own defaults.
+    citation
+        Where the task was published.
+
+    Raises
+    ------
+    InputError
+        If a field has the wrong type or value, or the fields do not fit each other.
+
+    Examples
+    --------
+    >>> mine = TaskRecord(name="promoters", level="sequence", type="class", names=("no", "yes"), metric="mcc")
+    >>> TaskRecord.from_dict(mine.to_dict()) == mine
+    True
+    """
+
+    name: str
+    title: str = ""
+    level: Literal["nucleotide", "bin", "sequence"]
+    type: Literal["class", "multilabel", "value"]
+    names: tuple[str, ...] = ()
+    bin_size: int = 1
+    strand: Literal["forward", "given"] = "forward"
+    genome: str = ""
+    metric: Literal["mcc", "auroc", "auprc", "r2"]
+    probe: dict[str, Any] = field(default_factory=dict)
+    citation: str = ""
+
+    def __post_init__(self) -> None:
+        for key in ("name", "title", "genome", "citation"):
+            _must_be(key, getattr(self, key), str)
+        for key, choices in _CHOICES.items():
+            if getattr(self, key) not in choices:
+                hint = did_you_mean(str(getattr(self, key)), choices)
+                raise InputError(f"{key} is {getattr(self, key)!r}; it must be one of {', '.join(choices)}.{hint}")
+        if not isinstance(self.names, tuple) or not all(isinstance(name, str) and name for name in self.names):
+            raise InputError(f"names is {self.names!r}; it must be a tuple of texts that are not empty.")
+        _must_be("bin_size", self.bin_size, int)
+        _must_be("probe", self.probe, dict)
+        for key, value in self.probe.items():
+            if key not in _PROBE:
+                raise InputError(f"unknown key {key!r} in probe.{did_you_mean(key, _PROBE)}")
+            _must_be(f"probe.{key}", value, _PROBE[key])
+            if not 0 < value < float("inf") and (key, value) != ("weight_decay", 0):
+                raise InputError(f"probe.{key} is {value}; it must be a finite number above 0.")
+        self._check_fit()
+
+    def _check_fit(self) -> None:
+        """Refuse fields that contradict each other."""
+        if not self.name:
+            raise InputError("name is empty; a record needs one.")
+        if len(set(self.names)) != len(self.names):
+            raise InputError(f"names has the same name twice: {', '.join(self.names)}.")
+        least = {"class": 2, "multilabel": 1, "value": 0}[self.type]
+        if len(self.names) < least:
+            raise InputError(f"names has {len(self.names)} entries; a record of type {self.type!r} needs {least}.")
+        if (self.level == "bin") != (self.bin_size > 1):
+            raise InputError(
+                f"bin_size is {self.bin_size} with level {self.level!r}; a bin holds 2 nucleotides or more, and "
+                "other levels have bin_size 1."
+            )
+        targets = 1 if self.type == "class" else len(self.names)
+        if self.level == "nucleotide" and (self.type == "multilabel" or targets > 1):
+            raise InputError(
+                "level 'nucleotide' takes one class or one value for each nucleotide, not several targets."
+            )
+        if (self.type == "value") != (self.metric == "r2"):
+            raise InputError(
+                f"metric {self.metric!r} does not fit type {self.type!r}; 'r2' is for values, and only that."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as plain data that JSON can hold.
+
+        Returns
+        -------
+        dict
+            One entry per field; names as a list.
+        """
+        return {**asdict(self), "names": list(self.names)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TaskRecord:
+        """Make a record of plain data, as read from TOML or JSON.
+
+        Parameters
+        ----------
+        data
+            One entry per field. ``names`` is a list, or a number: then the names are ``target_0``, ``target_1`` ...
+
+        Returns
+        -------
+        TaskRecord
+            The record.
+
+        Raises
+        ------
+        InputError
+            If a key is unknown or missing, or a value is wrong.
+        """
+        known = [one.name for one in fields(cls)]
+        for key in data:
+            if key not in known:
+                raise InputError(f"unknown key {key!r}.{did_you_mean(key, known)}")
+        missing = [key for key in ("name", "level", "type", "metric") if key not in data]
+        if missing:
+            raise InputError(f"{', '.join(missing)} missing; a record needs name, level, type and metric.")
+        names = data.get("names", ())
+        if isinstance(names, int) and not isinstance(names, bool):
+            names = [f"target_{index}" for index in range(names)]
+        return cls(**{**data, "names": tuple(names) if isinstance(names, list) else names})
+
+
+def _must_be(key: str, value: object, kind: type) -> None:
+    """Refuse a value of another type; an int will do for a float, a bool for neither."""
+    kinds = (int, float) if kind is float else (kind,)
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise InputError(f"{key} is {value!r}; it must be of type {kind.__name__}, not {type(value).__name__}.")
+
+
+def names() -> list[str]:
+    """List the published tasks.
+
+    Returns
+    -------
+    list of str
+        Names that :func:`record` knows, sorted.
+
+    Examples
+    --------
+    >>> names()[0]
+    'chromatin_accessibility'
+    """
+    folder = resources.files(__package__)
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def record(name: str | Path) -> TaskRecord:
+    """Return the record of a published task, or read one from a TOML file.
+
+    Parameters
+    ----------
+    name
+        A name from :func:`names`, or the path of a ``.toml`` file with the fields of :class:`TaskRecord`.
+
+    Returns
+    -------
+    TaskRecord
+        The record.
+
+    Raises
+    ------
+    InputError
+        If there is no such task, or the file is not a record; the message names the file and, where one key is to
+        blame, its line.
+
+    Examples
+    --------
+    >>> record("gene_finding").names[:2]
+    ('exon_forward', 'donor_forward')
+    """
+    if isinstance(name, Path) or name.endswith(".toml"):
+        path = Path(name)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: cannot be read: {error}.") from error
+    elif name in names():
+        path = Path(f"{name}.toml")
+        text = (resources.files(__package__) / path.name).read_text(encoding="utf-8")
+    else:
+        raise InputError(f"no published task {name!r}.{did_you_mean(name, names())} A .toml file is read as a record.")
+    try:
+        return TaskRecord.from_dict(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: is not TOML: {error}.") from error
+    except InputError as error:
+        raise InputError(f"{path}{_line_of(str(error), text)}: {error}") from None
+
+
+def _line_of(message: str, text: str) -> str:
+    """Return ``:line`` of the key that a message speaks of, or nothing."""
+    key = re.match(r"(?:unknown key ')?(?:probe\.)?(\w+)", message)
+    for number, line in enumerate(text.splitlines(), 1):
+        if key and re.match(rf"\s*[\"']?{key[1]}[\"']?\s*=", line):
+            return f":{number}"
+    return ""

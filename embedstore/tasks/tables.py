@@ -1,0 +1,160 @@
+"""Tasks from a table of sequences: CSV, TSV or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embedstore.errors import InputError, did_you_mean
+from embedstore.regions import read_splits
+from embedstore.tasks.labels import column_labels
+from embedstore.tasks.samples import encode_all, loose_samples, plain_columns
+from embedstore.tasks.task import Task, resolve
+from embedstore.text import TextTable, check_header, file_digest, read_bytes, read_tabbed, typed
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from embedstore.tasks.records import TaskRecord
+
+
+def from_table(
+    path: str | Path,
+    *,
+    record: TaskRecord | str | Path | None = None,
+    name: str | None = None,
+    split: str | None = None,
+    empty_labels: Literal["refuse", "zero"] = "refuse",
+    other_letters: Literal["refuse", "N"] = "refuse",
+) -> Task:
+    """Make a task from a table with a sequence in every row.
+
+    All sequences are held in memory.
+
+    Parameters
+    ----------
+    path
+        A ``.csv``, ``.tsv`` (or ``.txt``) file, plain or with ``.gz``, or a ``.parquet`` file (needs pyarrow). Columns
+        by name: ``id``, ``sequence``, ``split`` and, with a record, ``label``, written as in a BED file (see
+        :func:`embedstore.tasks.labels.column_labels`); in Parquet also a number or a list of numbers. All other
+        columns are kept.
+    record
+        What the labels are: a record, the name of a published task or the path of a TOML file. None (default) for a
+        table without labels.
+    name
+        Name of the task in a store; that of the record, or else of the file, by default.
+    split
+        Split of all samples, for a table without a column ``split``; may be ``""``. By default such a table is refused.
+    empty_labels
+        ``"refuse"`` (default), or ``"zero"``: an empty label of type ``multilabel`` sets all targets to 0.
+    other_letters
+        ``"refuse"`` (default), or ``"N"``: letters other than A, C, G, T, N are read as N.
+
+    Returns
+    -------
+    Task
+        Samples in the order of the table.
+
+    Raises
+    ------
+    InputError
+        With file and line (row for Parquet), if a row is not as it must be. Nothing is dropped.
+    """
+    path = Path(path)
+    table = _read(path)
+    columns = table.frame.columns
+    for wanted in ("id", "sequence", *(["label"] if record is not None else [])):
+        if wanted not in columns:
+            raise InputError(f"{path}:1: no column {wanted!r}.{did_you_mean(wanted, columns)}")
+    if record is None and "label" in columns:
+        raise InputError(f"{path}:1: has a column 'label'; pass record= to say what it holds, or rename it.")
+    record = resolve(record, name or path.name.split(".")[0])
+    codes = encode_all(table.frame["sequence"].to_list(), other_letters, table.where)
+    lengths = np.array([len(one) for one in codes], np.int64)
+    splits = read_splits(table, split)
+    others = table.frame.drop(columns=["id", "sequence", "label", "split"], errors="ignore")
+    others = plain_columns(others) if table.lines is None else typed(others)
+    if "length" in others:
+        others = others.rename(columns={"length": "input_length"})
+    samples = loose_samples(table.frame["id"], lengths, splits, others, table.where)
+    labels = column_labels(table.frame["label"], record, table.where, empty_labels) if "label" in columns else None
+    source: dict[str, object] = {
+        "kind": "table",
+        "table": path.name,
+        "table_sha256": file_digest(path),
+        "split": split,
+        "empty_labels": empty_labels,
+        "other_letters": other_letters,
+    }
+    return Task(name or record.name, record, samples, labels, lambda start, stop: codes[start:stop], source)
+
+
+def _read(path: Path) -> TextTable:
+    """Read a table by the kind that its name tells."""
+    kind = "".join(path.suffixes[-2:]).lower().removesuffix(".gz").rpartition(".")[2]
+    if kind == "csv":
+        return _read_csv(path)
+    if kind in {"tsv", "txt"}:
+        return read_tabbed(path)
+    if kind == "parquet":
+        return _read_parquet(path)
+    raise InputError(f"{path}: a name ending in .csv, .tsv, .txt (plain or .gz) or .parquet is wanted.")
+
+
+def _read_csv(path: Path) -> TextTable:
+    """Read comma-separated text, in which cells may be quoted."""
+    import pandas as pd
+
+    raw = read_bytes(path)
+    rows, lines = [], []
+    reader = csv.reader(io.StringIO(raw.decode(), newline="\n"), strict=True)
+    limit = csv.field_size_limit(max(len(raw), 1))  # a sequence may be longer than what csv expects of a cell
+    try:
+        for row in reader:
+            rows.append(row)
+            lines.append(reader.line_num)
+    except csv.Error as error:
+        raise InputError(f"{path}:{reader.line_num}: is not CSV: {error}.") from None
+    finally:
+        csv.field_size_limit(limit)
+    header = rows.pop(0)
+    check_header(path, header)
+    if not rows:
+        raise InputError(f"{path}: has a header but no rows.")
+    for row, line in zip(rows, lines[1:], strict=True):
+        if len(row) != len(header):
+            raise InputError(f"{path}:{line}: {len(row)} cell(s), {len(header)} are wanted as in the header.")
+    frame = pd.DataFrame(rows, columns=header, dtype=str)
+    return TextTable(path, frame, np.array(lines[1:], np.int64))
+
+
+def _read_parquet(path: Path) -> TextTable:
+    """Read a Parquet file; the columns that must be text become text."""
+    import pandas as pd
+
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as Parquet: {error}.") from error
+    except ImportError as error:
+        raise InputError(f"{path}: Parquet needs pyarrow; install 'embedstore[tables]'.") from error
+    frame = frame.reset_index(drop=True)
+    check_header(path, [str(column) for column in frame])
+    if not len(frame):
+        raise InputError(f"{path}: has no rows.")
+    for name in {"id", "sequence", "label", "split"} & set(frame):
+        frame[name] = pd.Series([_cell(cell) for cell in frame[name]], dtype=str)
+    return TextTable(path, frame, None)
+
+
+def _cell(cell: Any) -> str:
+    """Write a cell as a text table would have it."""
+    import pandas as pd
+
+    if isinstance(cell, (list, np.ndarray)):
+        return ",".join(map(str, cell))
+    return "" if pd.isna(cell) else str(cell)
