@@ -22,7 +22,7 @@ def machine() -> str:
 
 
 def realistic_rows(rng: np.random.Generator, counts: np.ndarray, channels: int) -> Iterator[np.ndarray]:
-    """Yield float16 token vectors of samples, as hard to compress as those of trained models.
+    """Yield float32 token vectors of samples, as hard to compress as those of trained models.
 
     Channels have log-normal scales and means of their own (two are massive, as in trained transformers), and part of
     the variance is shared within a sample.
@@ -33,7 +33,7 @@ def realistic_rows(rng: np.random.Generator, counts: np.ndarray, channels: int) 
     for count in counts:
         shared = rng.normal(size=channels).astype(np.float32)
         own = rng.normal(size=(count, channels)).astype(np.float32)
-        yield (mean + scale * (0.5 * shared + 0.87 * own)).astype(np.float16)
+        yield (mean + scale * (0.5 * shared + 0.87 * own))
 
 
 def kmer_spans(length: int, k: int = 6) -> np.ndarray:

@@ -30,7 +30,7 @@ def write_bend(path: Path, rows: list[np.ndarray], spans: np.ndarray) -> float:
     began = time.perf_counter()
     with wds.TarWriter(str(path), compress=True) as sink:
         for number, tokens in enumerate(rows):
-            upsampled = np.repeat(tokens, spans, axis=0).astype(np.float32)[None]
+            upsampled = np.repeat(tokens, spans, axis=0)[None]
             sink.write({"__key__": f"sample_{number}", "input.npy": upsampled})
     return time.perf_counter() - began
 
@@ -62,8 +62,9 @@ def write_store(store: embedstore.Store, name: str, rows: list[np.ndarray], span
     for block in range(writer.embedding.blocks):
         samples = writer.embedding.block_samples(block)
         tokens = rows[samples.start : samples.stop]
-        pooled = np.stack([weights @ sample.astype(np.float32) for sample in tokens])
-        vector = np.concatenate([np.repeat(sample, spans, axis=0) for sample in tokens] if nucleotide else tokens)
+        pooled = np.stack([weights @ sample for sample in tokens])
+        half = [sample.astype(np.float16) for sample in tokens]
+        vector = np.concatenate([np.repeat(sample, spans, axis=0) for sample in half] if nucleotide else half)
         with writer.claim(block):
             writer.write(block, vector, None if nucleotide else np.tile(spans, len(tokens)), pooled)
     return time.perf_counter() - began
@@ -143,7 +144,7 @@ def compare(folder: Path, samples: int) -> None:
     write["token zstd"] = write_store(store, "token_zstd", rows, spans, codec="zstd")
     write["nucleotide"] = write_store(store, "nucleotide", rows, spans, resolution="nucleotide")
     write["nucleotide zstd"] = write_store(store, "nucleotide_zstd", rows, spans, resolution="nucleotide", codec="zstd")
-    write["npy"] = timed(lambda: np.save(npy, np.concatenate(rows)), 1)
+    write["npy"] = timed(lambda: np.save(npy, np.concatenate(rows).astype(np.float16)), 1)
     home = folder / "store.zarr" / "bench" / "embedding"
     sizes = {name: size(home / name.replace(" ", "_")) for name in write if name not in ("tar.gz (BEND)", "npy")}
     sizes |= {"tar.gz (BEND)": size(tar), "npy": size(npy)}

@@ -138,7 +138,7 @@ def _write(store: Store, task: Task, digests: dict[str, str]) -> None:
     if task.labels is not None:
         _write_labels(group, task.labels)
     group.require_group("embedding")
-    attributes = {
+    attributes: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "kind": "task",
         "record": task.record.to_dict(),

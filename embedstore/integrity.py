@@ -98,6 +98,8 @@ def verify(store: Store, task: str | None = None, model: str | None = None, *, p
 def _task_faults(store: Store, task: str) -> Iterator[CorruptError]:
     """Yield what is wrong with a task's own arrays."""
     try:
+        store.group(f"{task}/sample")
+        store.group(f"{task}/embedding")
         store.samples(task)
         store.labels(task)
         lengths = store.lengths(task)

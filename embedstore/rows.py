@@ -49,12 +49,13 @@ class Rows(NamedTuple):
         out
             A buffer to fill and return, where it has the right shape: fresh memory costs more than the repeat.
         """
-        total = int(self.span.sum())
+        shape = (int(self.span.sum()), self.vector.shape[1])
+        if out is None or out.shape != shape:
+            out = np.empty(shape, np.float32)
+        if len(self.vector) == len(out):
+            out[...] = self.vector
+            return out
         tokens = self.vector.astype(np.float32, copy=False)
-        if len(tokens) == total:
-            return tokens
-        if out is None or out.shape != (total, tokens.shape[1]):
-            out = np.empty((total, tokens.shape[1]), np.float32)
         # Indices are in range by construction; "clip" spares the buffering that "raise" needs with `out`.
         return np.take(tokens, np.repeat(np.arange(len(tokens)), self.span), axis=0, out=out, mode="clip")
 

@@ -168,7 +168,7 @@ class Store:
             return sorted(file.parent.name for file in (self.local / path).glob("*/zarr.json"))
         try:
             group = self.group(path)
-            return sorted(name for name, _ in group.groups()) if group else []
+            return sorted(name for name, _ in group.groups()) if group is not None else []
         except (NotImplementedError, OSError):
             members = zarr.open_consolidated(self.zarr_store).metadata.consolidated_metadata
             known = members.flattened_metadata if members else {}
@@ -178,7 +178,7 @@ class Store:
     def _attributes(self, path: str, kind: str) -> dict[str, Any] | None:
         """Return our attributes of a group of some kind, or None where it is not one or was never finished."""
         group = self.group(path)
-        ours = dict(group.attrs).get("embedstore") if group else None
+        ours = dict(group.attrs).get("embedstore") if group is not None else None
         if not isinstance(ours, dict) or ours.get("kind") != kind:
             return None
         check_version(ours, f"{self.path}/{path}", kind)
