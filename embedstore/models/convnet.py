@@ -1,0 +1,275 @@
+"""The dilated residual convolutional language model of BEND (there called ConvNet, after GPN)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from embedstore.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from embedstore.models.checkpoints import Checkpoint
+
+
+@dataclass(frozen=True)
+class ConvNetSpec:
+    """The sizes of a network; the fields bear the names of its ``config.json``.
+
+    Attributes
+    ----------
+    vocab_size, hidden_size, n_layers, kernel_size
+        Ids, channels, blocks, nucleotides under a convolution. Ids become one-hot vectors of `hidden_size` channels, so
+        `hidden_size` is at least `vocab_size`.
+    dilation_cycle, dilation_double_every, dilation_max
+        Block i (from 0) has the dilation ``min(dilation_max, 2 ** ((i % dilation_cycle) // dilation_double_every))``.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    n_layers: int
+    kernel_size: int = 9
+    dilation_cycle: int = 6
+    dilation_double_every: int = 1
+    dilation_max: int = 32
+
+    def dilations(self) -> list[int]:
+        """Return the dilation of every block.
+
+        Returns
+        -------
+        list of int
+            Length `n_layers`.
+
+        Examples
+        --------
+        >>> ConvNetSpec(vocab_size=7, hidden_size=24, n_layers=8).dilations()
+        [1, 2, 4, 8, 16, 32, 1, 2]
+        """
+        return [
+            min(self.dilation_max, 2 ** ((i % self.dilation_cycle) // self.dilation_double_every))
+            for i in range(self.n_layers)
+        ]
+
+
+class ConvNet(nn.Module):
+    """Blocks of a dilated convolution and a position-wise layer, each with GELU, norm and a residual connection.
+
+    Parameters
+    ----------
+    spec
+        Its sizes.
+    head
+        Whether it has a masked-LM head.
+
+    References
+    ----------
+    Marin et al. 2024, BEND; ``bend/models/dilated_cnn.py``, classes ConvNetModel and ConvNetForMaskedLM.
+    """
+
+    def __init__(self, spec: ConvNetSpec, head: bool = True) -> None:
+        super().__init__()
+        self.width = spec.hidden_size
+        self.layers = spec.n_layers
+        self.blocks = nn.ModuleList(
+            ConvBlock(spec.hidden_size, spec.kernel_size, dilation) for dilation in spec.dilations()
+        )
+        self.decoder = (
+            nn.Sequential(
+                nn.Linear(spec.hidden_size, spec.hidden_size),
+                nn.GELU(),
+                nn.LayerNorm(spec.hidden_size),
+                nn.Linear(spec.hidden_size, spec.vocab_size),
+            )
+            if head
+            else None
+        )
+
+    def forward(self, ids: Tensor, layer: int = -1) -> Tensor:
+        """Return a hidden state.
+
+        Parameters
+        ----------
+        ids
+            Token ids, shape (batch, token), int64.
+        layer
+            k: the state after block k, 0 being the one-hot input; -1: after the last block.
+
+        Returns
+        -------
+        Tensor
+            Shape (batch, token, width).
+        """
+        x = functional.one_hot(ids, self.width).float()
+        for block in self.blocks[: self.layers if layer < 0 else layer]:
+            x = block(x)
+        return x
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return the scores of the ids at each position.
+
+        Parameters
+        ----------
+        hidden
+            Last hidden state, shape (..., width).
+
+        Returns
+        -------
+        Tensor
+            Shape (..., vocab_size), before softmax.
+
+        Raises
+        ------
+        NotImplementedError
+            If the network has no head.
+        """
+        if self.decoder is None:
+            raise NotImplementedError("This network has no masked-LM head.")
+        scores: Tensor = self.decoder(hidden)
+        return scores
+
+
+class DilatedConvolution(nn.Conv1d):
+    """A one-dimensional convolution over (batch, token, channel), of the same length, for odd kernels.
+
+    As a flat image in channels-last order this needs no transposed copies: on a CPU, training is 1.6 to 2 times and
+    inference 1.3 times as fast as with the one-dimensional operator, whose parameters it has.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve.
+
+        Parameters
+        ----------
+        x
+            Shape (batch, token, channel in).
+
+        Returns
+        -------
+        Tensor
+            Shape (batch, token, channel out).
+        """
+        dilation = self.dilation[0]
+        padding = (self.kernel_size[0] - 1) // 2 * dilation
+        image = x.transpose(1, 2).unsqueeze(2)
+        y = functional.conv2d(image, self.weight.unsqueeze(2), self.bias, padding=(0, padding), dilation=(1, dilation))
+        return y.squeeze(2).transpose(1, 2)
+
+
+class ConvBlock(nn.Module):
+    """A dilated convolution and a position-wise linear map, each followed by GELU and a norm.
+
+    Parameters
+    ----------
+    width
+        Channels.
+    kernel
+        Nucleotides under the convolution, an odd number.
+    dilation
+        Distance between them.
+    """
+
+    def __init__(self, width: int, kernel: int, dilation: int) -> None:
+        super().__init__()
+        self.convolution = DilatedConvolution(width, width, kernel, dilation=dilation)
+        self.convolution_norm = nn.LayerNorm(width)
+        self.linear = nn.Linear(width, width)
+        self.linear_norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the next hidden state.
+
+        Parameters
+        ----------
+        x
+            Hidden state, shape (batch, token, width).
+
+        Returns
+        -------
+        Tensor
+            Shape (batch, token, width).
+        """
+        x = x + self.convolution_norm(functional.gelu(self.convolution(x)))
+        y: Tensor = x + self.linear_norm(functional.gelu(self.linear(x)))
+        return y
+
+
+def official_names(spec: ConvNetSpec, head: bool) -> dict[str, tuple[str, ...]]:
+    """Return where each parameter of a `ConvNet` is in BEND's checkpoints.
+
+    Parameters
+    ----------
+    spec
+        Sizes of the network.
+    head
+        Whether it is the masked-LM class, with the prefix ``model.`` and the head ``cls``, or the bare model.
+
+    Returns
+    -------
+    dict of str to tuple of str
+        Our name: (name in the file,).
+    """
+    prefix = "model." if head else ""
+    # The numbers are places in BEND's Sequentials, whose other members have no parameters.
+    parts = {"convolution": "conv.1", "convolution_norm": "conv.4", "linear": "ffn.0", "linear_norm": "ffn.2"}
+    modules = {
+        f"blocks.{i}.{ours}": f"{prefix}encoder.{i}.{theirs}"
+        for i in range(spec.n_layers)
+        for ours, theirs in parts.items()
+    }
+    if head:
+        modules |= {f"decoder.{i}": f"cls.decoder.{i}" for i in (0, 2, 3)}
+    return {f"{ours}.{kind}": (f"{theirs}.{kind}",) for ours, theirs in modules.items() for kind in ("weight", "bias")}
+
+
+def is_convnet(checkpoint: Checkpoint) -> bool:
+    """Tell whether a checkpoint says that it is a ConvNet.
+
+    Parameters
+    ----------
+    checkpoint
+        A checkpoint of any architecture.
+
+    Returns
+    -------
+    bool
+    """
+    return checkpoint.config.get("model_type") == "ConvNet"
+
+
+def build_convnet(checkpoint: Checkpoint) -> ConvNet:
+    """Make the network of a checkpoint.
+
+    Parameters
+    ----------
+    checkpoint
+        Config and weights, of BEND's ConvNetForMaskedLM or ConvNetModel.
+
+    Returns
+    -------
+    ConvNet
+        With the weights of the checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        If a field or key is missing, unknown, or of the wrong type or shape.
+    """
+    checkpoint.integer("n_layers", most=len(checkpoint.weights))
+    spec = ConvNetSpec(**{field.name: checkpoint.integer(field.name) for field in fields(ConvNetSpec)})
+    if spec.hidden_size < spec.vocab_size or spec.kernel_size % 2 == 0:
+        raise CheckpointError(
+            f"{checkpoint.folder}/config.json: hidden_size is {spec.hidden_size}, vocab_size {spec.vocab_size}, "
+            f"kernel_size {spec.kernel_size}; wanted hidden_size of at least vocab_size (ids become one-hot vectors of "
+            "hidden_size channels) and an odd kernel_size."
+        )
+    head = any(key.startswith("cls.") for key in checkpoint.weights)
+    with torch.device("meta"):
+        network = ConvNet(spec, head)
+    checkpoint.fill(network, official_names(spec, head), ignorable=())
+    return network

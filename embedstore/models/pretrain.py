@@ -1,0 +1,385 @@
+"""Masked-LM pretraining of BEND's dilated ResNet on a genome."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch.nn import functional
+
+from embedstore.errors import InputError, NonFiniteError
+from embedstore.models.convnet import ConvNet, ConvNetSpec
+from embedstore.models.corpus import FIRST_LETTER, Batch, Corpus, read_corpus
+from embedstore.models.markov import markov_counts, markov_perplexity
+from embedstore.models.training_state import load_state, save_checkpoint, save_state
+from embedstore.progress import progress_bar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Literal
+
+    import numpy as np
+    import pandas as pd
+
+_log = logging.getLogger(__name__)
+
+_MARKOV_ORDER = 5
+_WARM_UP = 0.05
+_WEIGHT_DECAY = 0.01
+_GRADIENT_NORM = 1.0
+
+
+class PretrainResult(NamedTuple):
+    """What a training run gave.
+
+    Attributes
+    ----------
+    path
+        Folder with the checkpoint; `embedstore.models.load` reads it.
+    steps
+        Optimizer steps done, over all runs into this folder.
+    perplexity
+        On masked nucleotides of the held-out windows. The model sees both sides of a nucleotide.
+    markov_perplexity
+        Of an order-5 Markov model, which sees the five nucleotides to the left only, on the same windows.
+    seconds
+        Time spent, over all runs.
+    history
+        One row per evaluation: step, seconds, nucleotides (seen in training), learning_rate, loss (mean since the last
+        row, nats per masked nucleotide), perplexity.
+    """
+
+    path: Path
+    steps: int
+    perplexity: float
+    markov_perplexity: float
+    seconds: float
+    history: pd.DataFrame
+
+
+def pretrain(
+    fasta: str | Path | Mapping[str, np.ndarray],
+    out: str | Path,
+    *,
+    hidden: int = 256,
+    layers: int = 30,
+    kernel: int = 9,
+    dilation_cycle: int = 6,
+    window: int = 512,
+    batch_size: int = 32,
+    learning_rate: float = 1e-3,
+    steps: int | None = None,
+    minutes: float | None = None,
+    held_out_share: float = 0.05,
+    evaluations: int = 20,
+    seed: int = 0,
+    other_letters: Literal["refuse", "N"] = "refuse",
+    device: str = "cpu",
+    resume: bool = True,
+    progress: bool = True,
+) -> PretrainResult:
+    """Train a dilated ResNet to predict masked nucleotides of a genome.
+
+    15 % of the nucleotides are to be predicted (80 % of them masked, 10 % replaced, 10 % left), on random windows of
+    either strand. AdamW, the rate rising over the first 5 % of the run and falling to zero along a cosine. Held-out
+    blocks give the perplexity, set beside that of an order-5 Markov model fitted on the training blocks. The two are
+    not the same task: the language model sees both sides of a nucleotide, the Markov model the left one.
+
+    The state is saved at every evaluation and on Ctrl-C. The same call then goes on; a run of so many `steps` that was
+    interrupted gives the same weights as one that was not.
+
+    Parameters
+    ----------
+    fasta
+        Genome in FASTA format, or sequences by name, each uint8 ASCII, upper case. Held in memory, a byte per
+        nucleotide.
+    out
+        Folder for the checkpoint (in the layout of BEND's ConvNetForMaskedLM) and, in ``training/``, the state and the
+        history of the run.
+    hidden, layers, kernel, dilation_cycle
+        Channels, blocks, nucleotides under a convolution (odd), and blocks until the dilation (1, 2, 4, ... 32) begins
+        anew. The defaults are BEND's model, which wants a GPU; 64 channels and 8 blocks train on a CPU in minutes.
+    window
+        Nucleotides of a training window. Default 512.
+    batch_size
+        Windows per step. Default 32.
+    learning_rate
+        Highest rate. Default 1e-3.
+    steps, minutes
+        Length of the run, over all calls: exactly one of the two. With `minutes` the rate follows the clock, so the
+        weights of two runs differ.
+    held_out_share
+        Share of the genome's blocks (16 windows each) held out for validation. Default 0.05.
+    evaluations
+        How often to evaluate and save, evenly over the run. Default 20.
+    seed
+        Decides initial weights, blocks, windows and masks.
+    other_letters
+        ``"refuse"`` (default) or ``"N"``: what to do about letters other than A, C, G, T, N.
+    device
+        As torch names it. Default the CPU.
+    resume
+        Whether to go on with a run that is in `out`. Default True; False raises where there is one.
+    progress
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    PretrainResult
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range, the genome is too short, or `out` holds a run with other settings or a
+        checkpoint that was not trained here.
+    CheckpointError
+        If the saved state is damaged.
+    NonFiniteError
+        If the loss is no longer finite; what was saved before stays.
+    """
+    spec = ConvNetSpec(FIRST_LETTER + 4, hidden, layers, kernel, dilation_cycle)
+    settings = {
+        "hidden": hidden,
+        "layers": layers,
+        "kernel": kernel,
+        "dilation_cycle": dilation_cycle,
+        "window": window,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "steps": steps,
+        "minutes": minutes,
+        "held_out_share": held_out_share,
+        "evaluations": evaluations,
+        "seed": seed,
+        "other_letters": other_letters,
+    }
+    _check(settings, FIRST_LETTER + 4)
+    folder = Path(out)
+    state = folder / "training" / "state.safetensors"
+    _check_folder(folder, state, resume)
+    corpus = read_corpus(fasta, window=window, held_out_share=held_out_share, seed=seed, other_letters=other_letters)
+    run = _Run(spec, corpus, {**settings, "genome": corpus.digest}, folder, state, torch.device(device))
+    if state.exists():
+        run.restore()
+    run.train(progress)
+    return run.result()
+
+
+class _Run:
+    """A run in progress: network, optimizer, and how far it has come."""
+
+    def __init__(
+        self,
+        spec: ConvNetSpec,
+        corpus: Corpus,
+        settings: dict[str, Any],
+        folder: Path,
+        state: Path,
+        device: torch.device,
+    ) -> None:
+        self.spec = spec
+        self.corpus = corpus
+        self.settings = settings
+        self.folder = folder
+        self.state = state
+        self.device = device
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings["seed"])
+            self.network = ConvNet(spec).to(device)
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), weight_decay=_WEIGHT_DECAY, fused=True)
+        self.step = 0
+        self.seconds = 0.0
+        self.history: list[dict[str, float]] = []
+        self.losses: list[float] = []  # since the last evaluation
+        counts = markov_counts(corpus.training_parts(), _MARKOV_ORDER)
+        self.markov = markov_perplexity(counts, corpus.validation_windows())
+
+    def restore(self) -> None:
+        """Take up a saved run."""
+        run = load_state(self.state, self.network, self.optimizer, self.settings)
+        self.step, self.seconds = run["step"], run["seconds"]
+        self.history, self.losses = run["history"], run["losses"]
+        _log.info("%s: going on after step %d", self.folder, self.step)
+
+    def save(self) -> None:
+        """Write the checkpoint and the state."""
+        run = {
+            "settings": self.settings,
+            "step": self.step,
+            "seconds": self.seconds,
+            "markov_perplexity": self.markov,
+            "history": self.history,
+            "losses": self.losses,
+        }
+        self.state.parent.mkdir(parents=True, exist_ok=True)
+        save_checkpoint(self.folder, self.network, self.spec)
+        lines = "".join(json.dumps(row) + "\n" for row in self.history)
+        (self.state.parent / "history.jsonl").write_text(lines, encoding="utf-8")
+        save_state(self.state, self.network, self.optimizer, run)
+
+    def fraction(self) -> float:
+        """Return how much of the run is done, 0 to 1."""
+        if self.settings["steps"] is not None:
+            return float(self.step / self.settings["steps"])
+        return float(self.seconds / (60 * self.settings["minutes"]))
+
+    def train(self, progress: bool) -> None:
+        """Train to the end; save at evaluations and on Ctrl-C."""
+        evaluations = self.settings["evaluations"]
+        by_steps = self.settings["steps"] is not None
+        total = self.settings["steps"] if by_steps else round(60 * self.settings["minutes"])
+        bar = progress_bar(None, "pretrain", show=progress, total=total, unit="step" if by_steps else "s")
+        with bar, _interrupt() as interrupted:
+            start = time.monotonic() - self.seconds
+            while (done := self.fraction()) < 1:
+                rate = self.settings["learning_rate"] * _schedule(done)
+                self.losses.append(self._train_step(rate))
+                self.seconds = time.monotonic() - start
+                if int(self.fraction() * evaluations) > int(done * evaluations):
+                    self._evaluate(rate)
+                    self.save()
+                bar.update(min(total, self.step if by_steps else int(self.seconds)) - bar.n)
+                bar.set_postfix(self._status(), refresh=False)
+                if interrupted.is_set():
+                    self.save()
+                    raise KeyboardInterrupt(f"Stopped after step {self.step}; the same call goes on from {self.state}.")
+
+    def result(self) -> PretrainResult:
+        """Sum up."""
+        import pandas as pd
+
+        perplexity = self.history[-1]["perplexity"]
+        _log.info(
+            "%s: held-out perplexity %.3f (sees both sides); order-%d Markov model %.3f (sees the left side only)",
+            self.folder,
+            perplexity,
+            _MARKOV_ORDER,
+            self.markov,
+        )
+        history = pd.DataFrame(self.history)
+        return PretrainResult(self.folder, self.step, perplexity, self.markov, self.seconds, history)
+
+    def _status(self) -> dict[str, str]:
+        """Return what stands beside the bar."""
+        status = {"loss": f"{self.losses[-1]:.3f}"} if self.losses else {}
+        if self.history:
+            status["perplexity"] = f"{self.history[-1]['perplexity']:.3f}"
+        return status | {"Markov": f"{self.markov:.3f}"}
+
+    def _train_step(self, rate: float) -> float:
+        """Do one step and return its loss."""
+        batch = self.corpus.training_batch(self.settings["batch_size"], self.settings["seed"], self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.network.train()
+        # A batch of nothing but N has no targets; its loss is then zero, not 0 / 0.
+        loss = self._loss(batch) / max(1, len(batch.targets))
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # not annotated in torch
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), _GRADIENT_NORM)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise NonFiniteError(
+                f"{self.folder}: the loss is {value} at step {self.step}. Begin anew with a lower learning_rate (now "
+                f"{self.settings['learning_rate']})."
+            )
+        self.optimizer.step()
+        self.step += 1
+        return value
+
+    def _evaluate(self, rate: float) -> None:
+        """Add a row to the history."""
+        self.network.eval()
+        total, count = 0.0, 0
+        with torch.inference_mode():
+            for batch in self.corpus.validation_batches(self.settings["batch_size"], self.settings["seed"]):
+                total += self._loss(batch).item()
+                count += len(batch.targets)
+        self.history.append(
+            {
+                "step": self.step,
+                "seconds": self.seconds,
+                "nucleotides": self.step * self.settings["batch_size"] * self.corpus.window,
+                "learning_rate": rate,
+                "loss": sum(self.losses) / len(self.losses),
+                "perplexity": math.exp(total / max(1, count)),
+            }
+        )
+        self.losses.clear()
+
+    def _loss(self, batch: Batch) -> torch.Tensor:
+        """Return the summed negative log likelihood of a batch's targets, in nats."""
+        hidden = self.network(torch.from_numpy(batch.ids).to(self.device))
+        chosen = torch.from_numpy(batch.chosen).to(self.device)
+        targets = torch.from_numpy(batch.targets).to(self.device)
+        return functional.cross_entropy(self.network.logits(hidden[chosen]), targets, reduction="sum")
+
+
+def _schedule(done: float) -> float:
+    """Return the learning rate as a share of the highest: a linear rise, then a cosine to zero."""
+    if done < _WARM_UP:
+        return (done + 1e-3) / (_WARM_UP + 1e-3)
+    return 0.5 * (1 + math.cos(math.pi * (done - _WARM_UP) / (1 - _WARM_UP)))
+
+
+def _check(settings: dict[str, Any], ids: int) -> None:
+    """Raise where a setting makes no sense."""
+    if (settings["steps"] is None) == (settings["minutes"] is None):
+        raise InputError("Give either steps= or minutes=, the length of the run.")
+    limits = {
+        "hidden": (ids, math.inf),
+        "layers": (1, math.inf),
+        "kernel": (1, math.inf),
+        "dilation_cycle": (1, math.inf),
+        "window": (_MARKOV_ORDER + 1, math.inf),
+        "batch_size": (1, math.inf),
+        "learning_rate": (1e-12, 1),
+        "steps": (1, math.inf),
+        "minutes": (1e-6, math.inf),
+        "held_out_share": (1e-9, 0.5),
+        "evaluations": (1, math.inf),
+        "seed": (0, math.inf),
+    }
+    for name, (low, high) in limits.items():
+        if settings[name] is not None and not low <= settings[name] <= high:
+            raise InputError(f"{name}={settings[name]!r}: wanted a value of at least {low}, at most {high}.")
+    if settings["kernel"] % 2 == 0:
+        raise InputError(f"kernel={settings['kernel']}: wanted an odd number, so that a nucleotide is at its centre.")
+
+
+def _check_folder(folder: Path, state: Path, resume: bool) -> None:
+    """Raise where a run would overwrite something."""
+    if state.exists() and not resume:
+        raise InputError(f"{folder} holds a training run; give resume=True to go on with it, or another folder.")
+    if not state.exists() and (folder / "model.safetensors").exists():
+        raise InputError(
+            f"{folder} holds a checkpoint that was not trained here, or lost its state; give another folder."
+        )
+
+
+@contextmanager
+def _interrupt() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into an event, so that no step is cut in half; the second one interrupts at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(_number: int, _frame: object) -> None:
+        event.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)

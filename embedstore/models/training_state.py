@@ -1,0 +1,175 @@
+"""Files of a training run: the checkpoint in BEND's layout, and what a later run needs to go on. No pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from embedstore.errors import CheckpointError, InputError
+from embedstore.models.convnet import official_names
+from embedstore.models.corpus import FIRST_LETTER, MASK, PAD, UNKNOWN
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+    from embedstore.models.convnet import ConvNet, ConvNetSpec
+
+_SPECIAL = {"[PAD]": PAD, "[MASK]": MASK, "[UNK]": UNKNOWN}
+_VOCABULARY = {**_SPECIAL, **{letter: FIRST_LETTER + i for i, letter in enumerate("acgt")}}
+_ROLES = {"pad_token": "[PAD]", "mask_token": "[MASK]", "unk_token": "[UNK]"}
+
+
+def save_checkpoint(folder: Path, network: ConvNet, spec: ConvNetSpec) -> None:
+    """Write a model as BEND's ConvNetForMaskedLM, with GPN's tokenizer files; `embedstore.models.load` reads it.
+
+    Parameters
+    ----------
+    folder
+        Where to write ``config.json``, the tokenizer files and ``model.safetensors``.
+    network
+        The model, with its head.
+    spec
+        Its sizes.
+    """
+    config = {
+        "architectures": ["ConvNetForMaskedLM"],
+        "model_type": "ConvNet",
+        "torch_dtype": "float32",
+        **asdict(spec),
+    }
+    _write_json(folder / "config.json", config)
+    _write_json(folder / "special_tokens_map.json", _ROLES)
+    _write_json(folder / "tokenizer_config.json", {**_ROLES, "tokenizer_class": "PreTrainedTokenizerFast"})
+    _write_json(folder / "tokenizer.json", _tokenizer())
+    own = network.state_dict()
+    tensors = {theirs: own[ours].cpu() for ours, (theirs,) in official_names(spec, head=True).items()}
+    _write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
+
+
+def save_state(file: Path, network: ConvNet, optimizer: torch.optim.Optimizer, run: dict[str, Any]) -> None:
+    """Write everything that a later run needs to go on, in one step.
+
+    Parameters
+    ----------
+    file
+        A safetensors file. `run` is the entry ``run`` of its metadata, as JSON.
+    network, optimizer
+        What is trained, and with what.
+    run
+        Settings, steps done, history; as JSON can hold it.
+    """
+    tensors = {f"network.{name}": tensor.cpu() for name, tensor in network.state_dict().items()}
+    for i, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{name}": tensor.cpu() for name, tensor in state.items()}
+    _write_tensors(file, tensors, {"run": json.dumps(run)})
+
+
+def load_state(
+    file: Path, network: ConvNet, optimizer: torch.optim.Optimizer, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Read what `save_state` wrote, into a network and an optimizer.
+
+    Parameters
+    ----------
+    file
+        The safetensors file.
+    network, optimizer
+        As they are at the start of a run with these settings.
+    settings
+        Of this run; they must be those of the saved one.
+
+    Returns
+    -------
+    dict
+        `run` as it was saved.
+
+    Raises
+    ------
+    InputError
+        If the settings differ.
+    CheckpointError
+        If the file is damaged.
+    """
+    try:
+        with safe_open(file, "pt") as stored:
+            run: dict[str, Any] = json.loads(stored.metadata()["run"])
+            differ = {
+                name: (run["settings"].get(name), value)
+                for name, value in settings.items()
+                if run["settings"].get(name) != value
+            }
+            tensors = {} if differ else {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        if not differ:
+            _restore(tensors, network, optimizer)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{file}: the state of the run is damaged: {error}. Delete {file.parent} to train anew; the model in "
+            f"{file.parent.parent} is as it was last saved."
+        ) from error
+    if differ:
+        rows = "; ".join(f"{name} was {old!r}, is {new!r}" for name, (old, new) in differ.items())
+        raise InputError(
+            f"{file}: this run was begun with other settings: {rows}. Give the same settings to go on, or another "
+            "folder for a new run."
+        )
+    return run
+
+
+def _restore(tensors: dict[str, torch.Tensor], network: ConvNet, optimizer: torch.optim.Optimizer) -> None:
+    """Put saved tensors where they belong."""
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        part, _, name = key.partition(".")
+        if part == "optimizer":
+            i, _, name = name.partition(".")
+            moments.setdefault(int(i), {})[name] = tensor
+    network.load_state_dict(
+        {key.removeprefix("network."): tensor for key, tensor in tensors.items() if key.startswith("network.")}
+    )
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _tokenizer() -> dict[str, Any]:
+    """Return the contents of ``tokenizer.json``: one token per letter, the input lower-cased."""
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{"id": i, "content": word, **flags, "special": True} for word, i in _SPECIAL.items()],
+        "normalizer": {"type": "Lowercase"},
+        "pre_tokenizer": None,
+        "post_processor": None,
+        "decoder": None,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": "[UNK]",
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "vocab": _VOCABULARY,
+            "merges": [],
+        },
+    }
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file."""
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file that is either the old or the new one, whenever the run ends."""
+    part = path.with_name(path.name + ".part")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata)
+    with part.open("rb+") as file:
+        os.fsync(file.fileno())
+    part.replace(path)
