@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from toys import ToyModel
+
+# Tests run side by side: threads of several processes on the same cores wait for each other far longer than they work.
+torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -171,6 +171,17 @@ def test_other_libraries_read_the_same_rows(ragged, toy_model, tmp_path):
         assert len(emb.missing()) == 0
 
 
+def test_without_the_rust_pipeline_the_same_bytes_come_back(ragged, toy_model, monkeypatch):
+    embedstore.embed(ragged, "ragged", toy_model, progress=False)
+    rust = ragged.embedding("ragged", "toy")
+    assert type(rust._vector.async_array.codec_pipeline).__name__ == "ZarrsCodecPipeline"
+    monkeypatch.setattr("embedstore.store._has_zarrs", lambda: False)
+    plain = ragged.embedding("ragged", "toy")
+    assert type(plain._vector.async_array.codec_pipeline).__name__ != "ZarrsCodecPipeline"
+    for block in range(plain.blocks):
+        assert plain.read_block(block).vector.tobytes() == rust.read_block(block).vector.tobytes()
+
+
 def test_xarray_opens_a_finished_embedding_without_our_code(ragged, toy_model, tmp_path):
     embedstore.embed(ragged, "ragged", toy_model, progress=False)
     opened = xr.open_zarr(tmp_path / "s.zarr", group="ragged/embedding/toy", consolidated=False)
