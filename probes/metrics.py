@@ -1,0 +1,336 @@
+"""Metrics of probes, as scikit-learn defines them, and their bootstrap intervals over samples.
+
+Nucleotides of one gene, or bins of one region, are not independent: intervals come from drawing whole samples.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from embedstore.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+    from numpy.typing import ArrayLike, NDArray
+
+    from embedstore.tasks.records import TaskRecord
+
+METRICS = {"class": ("mcc",), "multilabel": ("auroc", "auprc"), "value": ("r2",)}
+"""Metrics that a task of each type can have."""
+
+
+def confusions(
+    sample: NDArray[np.int64], target: NDArray[np.int64], predicted: NDArray[np.int64], samples: int, classes: int
+) -> NDArray[np.int64]:
+    """Count pairs of true and predicted class in each sample; positions without a label (negative) are left out.
+
+    Parameters
+    ----------
+    sample
+        (position,) int, number of the sample that a position belongs to.
+    target
+        (position,) int, true class.
+    predicted
+        (position,) int, predicted class.
+    samples, classes
+        How many there are.
+
+    Returns
+    -------
+    numpy.ndarray
+        (sample, true class, predicted class) int64.
+
+    Examples
+    --------
+    >>> confusions(np.zeros(4, int), np.array([0, 1, 1, -100]), np.array([0, 1, 0, 0]), 1, 2)
+    array([[[1, 0],
+            [1, 1]]])
+    """
+    kept = target >= 0
+    cell = (sample[kept] * classes + target[kept]) * classes + predicted[kept]
+    return np.bincount(cell, minlength=samples * classes * classes).reshape(samples, classes, classes)
+
+
+def mcc(counts: ArrayLike) -> NDArray[np.float64]:
+    """Matthews correlation of any number of classes from confusion matrices.
+
+    Source: Gorodkin 2004, Comput. Biol. Chem. 28:367; equal to `sklearn.metrics.matthews_corrcoef`, and 0 where that is
+    0 because all labels or all predictions are one class.
+
+    Parameters
+    ----------
+    counts
+        (..., true class, predicted class).
+
+    Returns
+    -------
+    numpy.ndarray
+        (...) float64.
+
+    Examples
+    --------
+    >>> mcc([[5, 0], [0, 3]])
+    array(1.)
+    """
+    matrix = np.asarray(counts, dtype=np.float64)
+    true, predicted = matrix.sum(axis=-1), matrix.sum(axis=-2)
+    n = true.sum(axis=-1)
+    covariance = np.trace(matrix, axis1=-2, axis2=-1) * n - (true * predicted).sum(axis=-1)
+    spread = (n**2 - (true**2).sum(axis=-1)) * (n**2 - (predicted**2).sum(axis=-1))
+    return np.asarray(np.divide(covariance, np.sqrt(spread), out=np.zeros_like(n), where=spread > 0))
+
+
+def auroc(target: NDArray[np.floating], score: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Area under the receiver operating characteristic per target.
+
+    Parameters
+    ----------
+    target
+        (position, target) 0, 1 or NaN (no label; left out).
+    score
+        (position, target) higher for positives.
+
+    Returns
+    -------
+    numpy.ndarray
+        (target,) float64, NaN where a target's labels are all alike.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    return _per_target(roc_auc_score, target, score)
+
+
+def auprc(target: NDArray[np.floating], score: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Average precision (area under the precision-recall curve, as scikit-learn sums it) per target.
+
+    Parameters
+    ----------
+    target
+        (position, target) 0, 1 or NaN (no label; left out).
+    score
+        (position, target) higher for positives.
+
+    Returns
+    -------
+    numpy.ndarray
+        (target,) float64, NaN where a target's labels are all alike. A score without information reaches the share of
+        positives, `base_rate`.
+    """
+    from sklearn.metrics import average_precision_score
+
+    return _per_target(average_precision_score, target, score)
+
+
+def base_rate(target: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Share of positives per target.
+
+    Parameters
+    ----------
+    target
+        (position, target) 0, 1 or NaN (no label; left out).
+
+    Returns
+    -------
+    numpy.ndarray
+        (target,) float64, NaN where a target has no labels.
+    """
+    known = ~np.isnan(target)
+    n = known.sum(axis=0)
+    positives = np.where(known, target, 0).sum(axis=0, dtype=np.float64)
+    return ratio(positives, n)
+
+
+def r2(target: NDArray[np.floating], prediction: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Coefficient of determination per target.
+
+    Parameters
+    ----------
+    target
+        (position, target) values, NaN where there is no label.
+    prediction
+        (position, target) predicted values.
+
+    Returns
+    -------
+    numpy.ndarray
+        (target,) float64, NaN where a target's values are all alike.
+    """
+    from sklearn.metrics import r2_score
+
+    return _per_target(r2_score, target, prediction)
+
+
+def _per_target(
+    function: Callable[..., float], target: NDArray[np.floating], score: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Apply a scikit-learn metric to each target's labelled positions; NaN where the labels are all alike."""
+    values = np.full(target.shape[1], np.nan)
+    for column in range(target.shape[1]):
+        kept = ~np.isnan(target[:, column])
+        truth = target[kept, column]
+        if truth.size and truth.min() != truth.max():
+            values[column] = function(truth, score[kept, column])
+    return values
+
+
+def ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+    """Divide; NaN where there is nothing to divide by.
+
+    Parameters
+    ----------
+    part, whole
+        Numbers of one shape.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64, NaN where `whole` is not above 0.
+
+    Examples
+    --------
+    >>> ratio(np.array([1, 0]), np.array([4, 0]))
+    array([0.25,  nan])
+    """
+    quotient: NDArray[np.float64] = np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+    return quotient
+
+
+class Scores(NamedTuple):
+    """What a probe said about some samples, with what is true; all that metrics and intervals need.
+
+    Attributes
+    ----------
+    loss
+        Mean loss over everything that has a label.
+    confusion
+        Tasks of type class: (sample, true class, predicted class) int64, else None.
+    sample
+        Other types: (position,) int, number of the sample (0 for the first) that a position belongs to, else None.
+    target
+        Other types: (position, target) float32, NaN where there is no label, else None.
+    score
+        Other types: (position, target) float32, else None.
+    """
+
+    loss: float
+    confusion: NDArray[np.int64] | None = None
+    sample: NDArray[np.int64] | None = None
+    target: NDArray[np.float32] | None = None
+    score: NDArray[np.float32] | None = None
+
+
+def per_target(metric: str, scores: Scores) -> NDArray[np.float64]:
+    """Return a metric for every target; one value for MCC.
+
+    Parameters
+    ----------
+    metric
+        ``"mcc"``, ``"auroc"``, ``"auprc"`` or ``"r2"``.
+    scores
+        Predictions and truth.
+
+    Returns
+    -------
+    numpy.ndarray
+        (target,) float64, NaN where it is not defined.
+    """
+    if metric == "mcc":
+        assert scores.confusion is not None
+        return mcc(scores.confusion.sum(axis=0))[None]
+    assert scores.target is not None
+    assert scores.score is not None
+    return {"auroc": auroc, "auprc": auprc, "r2": r2}[metric](scores.target, scores.score)
+
+
+def mean_defined(values: NDArray[np.float64]) -> float:
+    """Return the mean of the values that are not NaN; NaN where there is none.
+
+    Parameters
+    ----------
+    values
+        (target,) float.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> mean_defined(np.array([0.5, np.nan, 0.7]))
+    0.6
+    """
+    kept = values[~np.isnan(values)]
+    return float(kept.mean()) if kept.size else float("nan")
+
+
+def check_metric(record: TaskRecord) -> None:
+    """Refuse a task whose metric does not fit its type.
+
+    Parameters
+    ----------
+    record
+        The task's record.
+
+    Raises
+    ------
+    InputError
+        The two do not go together.
+    """
+    allowed = METRICS[record.type]
+    if record.metric not in allowed:
+        raise InputError(
+            f"task {record.name!r} is of type {record.type!r} and has the metric {record.metric!r}; probes compute "
+            f"{' or '.join(allowed)} for that type. Two classes can be one target of type 'multilabel'."
+        )
+
+
+def per_class(scores: Scores, names: tuple[str, ...]) -> pd.DataFrame:
+    """Table of what a probe does per class or target.
+
+    Parameters
+    ----------
+    scores
+        Predictions and truth.
+    names
+        Names of the classes or targets.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Classes: name, n (true), predicted, precision, recall, f1. 0/1 targets: name, n, positives, base_rate, auroc,
+        auprc. Values: name, n, r2, rmse. NaN where it is not defined.
+    """
+    import pandas as pd
+
+    if scores.confusion is not None:
+        counts = scores.confusion.sum(axis=0)
+        true, predicted, right = counts.sum(axis=1), counts.sum(axis=0), np.diag(counts)
+        table = {
+            "n": true,
+            "predicted": predicted,
+            "precision": ratio(right, predicted),
+            "recall": ratio(right, true),
+            "f1": ratio(2 * right, true + predicted),
+        }
+        return pd.DataFrame({"name": names, **table})
+    assert scores.target is not None
+    assert scores.score is not None
+    target, score = scores.target, scores.score
+    known = ~np.isnan(target)
+    n = known.sum(axis=0)
+    if ((target == 0) | (target == 1) | ~known).all():
+        table = {
+            "n": n,
+            "positives": (target == 1).sum(axis=0),
+            "base_rate": base_rate(target),
+            "auroc": auroc(target, score),
+            "auprc": auprc(target, score),
+        }
+    else:
+        error = np.where(known, target - score, 0).astype(np.float64)
+        table = {"n": n, "r2": r2(target, score), "rmse": np.sqrt(ratio((error**2).sum(axis=0), n))}
+    return pd.DataFrame({"name": names, **table})

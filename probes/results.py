@@ -1,0 +1,191 @@
+"""Results of probes on disk and as figures.
+
+One folder per result, named by what was computed: ``OUT/<task>/<model>/<first 12 digits of the sha256 of the spec>/``.
+``result.json`` is written last: a folder without it is not finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from probes.probe import CNNProbe
+
+RESULT = "result.json"
+
+
+class ProbeResult(NamedTuple):
+    """What `probes.run_probe` returns.
+
+    Attributes
+    ----------
+    row
+        The result, one value per column: task, model, probe, metric, valid, test, low and high (95 % bootstrap
+        interval of `test` over samples), ...
+    history
+        One row per epoch.
+    per_class
+        One row per class or target.
+    probe
+        The trained probe.
+    path
+        Folder of the result, None where nothing was written.
+    """
+
+    row: dict[str, Any]
+    history: pd.DataFrame
+    per_class: pd.DataFrame
+    probe: CNNProbe
+    path: Path | None
+
+
+def digest(spec: dict[str, Any]) -> str:
+    """Return the sha256 of a description, the same for equal descriptions.
+
+    Parameters
+    ----------
+    spec
+        Plain data that JSON can hold.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+
+    Examples
+    --------
+    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    True
+    """
+    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all, also after a crash.
+
+    Parameters
+    ----------
+    path
+        The file; one of that name is replaced.
+    data
+        Its bytes.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write a dictionary as JSON, whole or not at all; numbers that are not defined (NaN) become null.
+
+    Parameters
+    ----------
+    path
+        The file.
+    value
+        Plain data.
+    """
+    plain = {key: None if isinstance(item, float) and math.isnan(item) else item for key, item in value.items()}
+    write_atomically(path, (json.dumps(plain, indent=1, allow_nan=False) + "\n").encode())
+
+
+def read_row(path: Path) -> dict[str, Any]:
+    """Read a dictionary that `write_json` wrote; null becomes NaN.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    dict
+    """
+    row: dict[str, Any] = json.loads(path.read_text())
+    return {key: math.nan if item is None else item for key, item in row.items()}
+
+
+def read_results(out: str | Path) -> pd.DataFrame:
+    """Collect the rows of all finished results.
+
+    Parameters
+    ----------
+    out
+        Folder that `probes.run_probe` was given.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per result, sorted by folder; empty where nothing is finished.
+    """
+    import pandas as pd
+
+    return pd.DataFrame([read_row(path) for path in sorted(Path(out).glob(f"*/*/*/{RESULT}"))])
+
+
+def plot_history(history: pd.DataFrame, ax: Axes | None = None, *, metric: str = "validation metric") -> Axes:
+    """Draw learning curves: losses on the left axis, the validation metric on the right one.
+
+    Parameters
+    ----------
+    history
+        One row per epoch with epoch, train_loss and, where there was validation data, valid_loss and valid.
+    ax
+        Where to draw, default a new figure.
+    metric
+        Name of the validation metric.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes of the losses.
+    """
+    if ax is None:
+        from matplotlib import pyplot as plt
+
+        _, ax = plt.subplots(layout="constrained")
+    ax.plot(history["epoch"], history["train_loss"], color="C0", label="training loss")
+    ax.set(xlabel="epoch", ylabel="loss per label")
+    if "valid" in history:
+        ax.plot(history["epoch"], history["valid_loss"], color="C1", label="validation loss")
+        right = ax.twinx()
+        right.plot(history["epoch"], history["valid"], color="C2", label=metric)
+        right.set_ylabel(metric)
+        best = history.iloc[int(history["valid"].argmax())]
+        right.plot(best["epoch"], best["valid"], "o", color="C2", label=f"best: epoch {best['epoch']:.0f}")
+        lines = [*ax.get_lines(), *right.get_lines()]
+        ax.legend(lines, [str(line.get_label()) for line in lines], loc="upper center", ncols=2, fontsize="small")
+    else:
+        ax.legend()
+    return ax
+
+
+def save_history(history: pd.DataFrame, path: str | Path, *, metric: str = "validation metric") -> None:
+    """Write the learning curves as a picture, and their numbers as CSV beside it.
+
+    Parameters
+    ----------
+    history
+        One row per epoch.
+    path
+        The picture; its ending says which kind.
+    metric
+        Name of the validation metric.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    plot_history(history, figure.subplots(), metric=metric)
+    figure.savefig(path)
+    history.to_csv(Path(path).with_suffix(".csv"), index=False)
