@@ -174,7 +174,7 @@ def compare(folder: Path, samples: int) -> None:
         else:
             tokens, full, random = read_store(store, name.replace(" ", "_"), picks)
         if name == "token":
-            with mock.patch("embedstore.store._has_zarrs", return_value=False):
+            with mock.patch("embedstore.store.has_zarrs", return_value=False):
                 pure = timed(lambda: read_tokens(store, "token"))
         lines.append(
             (

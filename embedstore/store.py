@@ -22,6 +22,7 @@ from embedstore.errors import (
     did_you_mean,
 )
 from embedstore.layout import FORMAT_VERSION, check_name, check_version, unwritten_labels
+from embedstore.locations import has_zarrs, zarr_store
 from embedstore.rows import ONE_HOT, ids_to_indices, open_embedding, sample_indices
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Store:
 
     def __init__(self, path: str | Path | ZarrStore, mode: Literal["r", "a"] = "r") -> None:
         self.mode = mode
-        self.zarr_store, self.path, self.local = _zarr_store(path, mode)
+        self.zarr_store, self.path, self.local = zarr_store(path, mode)
         self._source = self.path if self.local or "://" in self.path else path
         self._check_root()
 
@@ -219,7 +220,7 @@ class Store:
 
         # zarrs skips an inner chunk's checksum when it reads part of a shard: only rows, which have checksums of their
         # own, are read through it.
-        fast = rust and self.local is not None and _has_zarrs()
+        fast = rust and self.local is not None and has_zarrs()
         settings = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"} if fast else {}
         try:
             with zarr.config.set(settings):
@@ -399,39 +400,3 @@ class Store:
 
 def _same(store: ZarrStore, mode: Literal["r", "a"]) -> Store:
     return Store(store, mode)
-
-
-def _zarr_store(path: str | Path | ZarrStore, mode: str) -> tuple[ZarrStore, str, Path | None]:
-    """Return the zarr store at a path, its name, and its folder where it is local."""
-    from zarr.abc.store import Store as ZarrStore
-    from zarr.storage import FsspecStore, LocalStore, MemoryStore
-
-    read_only = mode == "r"
-    if isinstance(path, LocalStore):
-        path = path.root
-    if isinstance(path, ZarrStore):
-        return path, str(path), None
-    if isinstance(path, str) and path.startswith("file://"):
-        path = path.removeprefix("file://")
-    if isinstance(path, str) and "://" in path:
-        if path.startswith("memory://"):
-            return MemoryStore(), path, None
-        try:
-            return FsspecStore.from_url(path, read_only=read_only), path, None
-        except (ImportError, ValueError) as error:
-            raise InputError(
-                f"{path} cannot be opened: {error}. `pip install 'embedstore[remote]'` brings what http:// needs; "
-                "other protocols need their fsspec package (s3fs, gcsfs, ...)."
-            ) from error
-    folder = Path(path).expanduser()
-    if folder.is_file():
-        raise StoreError(f"{folder} is a file, not a store. Give the path of a store's folder.")
-    if mode == "a":
-        folder.mkdir(parents=True, exist_ok=True)
-    return LocalStore(folder, read_only=read_only), str(folder), folder
-
-
-def _has_zarrs() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("zarrs") is not None
