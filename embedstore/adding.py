@@ -60,6 +60,7 @@ def add_task(store: Store, task: Task) -> None:
 
 
 _CURE = "Give the task another name, or write to another store."
+ANOTHER_NAME = "Give this run another name (--name), or embed into another store."
 
 
 def refuse_difference(store: Store, what: str, stored: Mapping[str, Any], now: Mapping[str, Any], cure: str) -> None:
@@ -134,7 +135,7 @@ def _write(store: Store, task: Task, digests: dict[str, str]) -> None:
     placed = create_array(group, "first_nucleotide", lengths.shape, chunks=(2**16,), codec="zstd")
     placed[:] = first[:-1]
     _write_sequence(group, task, int(first[-1]))
-    _write_samples(group.require_group("sample"), task.samples)
+    _write_samples(group, task.samples)
     if task.labels is not None:
         _write_labels(group, task.labels)
     group.require_group("embedding")
@@ -187,13 +188,14 @@ def _write_sequence(group: zarr.Group, task: Task, total: int) -> None:
 
 def _write_samples(group: zarr.Group, table: pd.DataFrame) -> None:
     """Write each column of the sample table as an array."""
+    group.require_group("sample")
     for name in table.columns:
         check_name(str(name), "column")
         values = table[name].to_numpy()
         text = values.dtype.kind in "OUT"
         array = create_array(
             group,
-            str(name),
+            f"sample/{name}",
             values.shape,
             dtype=str if text else values.dtype,
             dims=("sample",),

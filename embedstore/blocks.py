@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedstore.adding import refuse_difference, writing
+from embedstore.adding import ANOTHER_NAME, refuse_difference, writing
 from embedstore.digests import crc32c, fingerprint_word, rows_checksum
 from embedstore.errors import BlockTakenError, InputError, StoreError
 from embedstore.layout import (
@@ -106,7 +106,7 @@ def create_embedding(
                 f"{task}/{model}",
                 stored["fingerprint"],
                 fingerprint,
-                "Give this run another name (--name), or embed into another store.",
+                ANOTHER_NAME,
             )
     return BlockWriter(Embedding(store, task, model))
 
@@ -233,8 +233,9 @@ class BlockWriter:
             len(samples),
             crc32c(words[COMMIT_HEADER:]),
         )
-        size = self._put_data(block, vector, span, pooled)
-        return size + self._put_commit(block, words)
+        size = self._put_data(block, vector, span, pooled) + self._put_commit(block, words)
+        logger.debug("%s: committed, %d bytes", emb.where(block), size)
+        return size
 
     def _put_data(
         self, block: int, vector: NDArray[Any], span: NDArray[np.uint16] | None, pooled: NDArray[np.float32]

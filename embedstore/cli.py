@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shutil
 import signal
 import sys
 from importlib.metadata import entry_points
@@ -85,10 +86,11 @@ def main(argv: list[str] | None = None) -> int:
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         return int(arguments.run(arguments))
-    except EmbedstoreError as error:
+    except (EmbedstoreError, OSError, ModuleNotFoundError) as error:
         if arguments.debug:
             raise
-        print(f"embedstore: {error}", file=sys.stderr)
+        cure = " `pip install 'embedstore[all]'` brings all packages." if isinstance(error, ImportError) else ""
+        print(f"embedstore: {error}{cure}", file=sys.stderr)
         return 3 if isinstance(error, CorruptError) else 1
     except KeyboardInterrupt:
         print(
@@ -143,7 +145,11 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
         default="refuse",
         help="rows without a label (default: %(default)s)",
     )
-    files.add_argument(
+    _add_other_letters(files)
+
+
+def _add_other_letters(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
         "--other-letters",
         choices=("refuse", "N"),
         default="refuse",
@@ -168,35 +174,53 @@ def load_task(arguments: argparse.Namespace) -> Task | None:
     """Read the task from the input files that the arguments name; None where they name none."""
     from embedstore import tasks
 
-    given = [name for name in ("bed", "table", "fasta") if getattr(arguments, name)]
+    files = {name: getattr(arguments, name) for name in ("bed", "table", "fasta", "labels", "record")}
+    given = {name: file for name, file in files.items() if file}
     if not given:
         return None
-    for name in given:
-        if not Path(getattr(arguments, name)).is_file():
-            raise InputError(f"--{name}: there is no file {getattr(arguments, name)}.")
-    name = arguments.task
-    options = {"name": name, "other_letters": arguments.other_letters}
-    if arguments.table:
-        return tasks.from_table(arguments.table, record=arguments.record, **options)
-    if not arguments.bed:
+    for name, file in given.items():
+        if name != "record" and not Path(file).is_file():
+            raise InputError(f"--{name}: there is no file {file}.")
+    options = {"name": arguments.task, "other_letters": arguments.other_letters}
+    kinds = sorted(given.keys() - {"record"})
+    if kinds == ["table"]:
+        return tasks.from_table(
+            arguments.table, record=arguments.record, empty_labels=arguments.empty_labels, **options
+        )
+    if kinds == ["fasta"]:
         return tasks.from_fasta(arguments.fasta, record=arguments.record, **options)
-    if not arguments.fasta:
-        raise InputError("--bed gives regions only: name the genome they lie in with --fasta.")
+    if kinds not in (["bed", "fasta"], ["bed", "fasta", "labels"]):
+        raise InputError(
+            f"These do not make a task: {', '.join(f'--{name}' for name in given)}. Give --bed with --fasta (the "
+            "genome) and, where labels are in a file of their own, --labels; or --table alone; or --fasta alone."
+        )
     return tasks.from_bed(
         arguments.bed,
         arguments.fasta,
-        record=arguments.record or name,
+        record=arguments.record or _own_record(arguments.task),
         labels=arguments.labels,
         empty_labels=arguments.empty_labels,
         **options,
     )
 
 
+def _own_record(task: str) -> str:
+    """Return the name of the published record of a task; a task of the user's own needs --record."""
+    from embedstore import tasks
+
+    if task not in tasks.names():
+        raise InputError(
+            f"No published task is called {task!r}.{did_you_mean(task, tasks.names())} For a task of your own, say "
+            "what is predicted with --record: a TOML file, or the name of a published task that predicts the same."
+        )
+    return task
+
+
 def _show(**fields: Any) -> None:
     """Print named values in two columns."""
     width = max(len(name) for name in fields)
     for name, value in fields.items():
-        print(f"{name.replace('_', ' '):{width}}  {value}")
+        print(f"{name.replace('_', ' '):{width}}  {value}".rstrip())
 
 
 # ---- store commands ------------------------------------------------------------------------------
@@ -290,33 +314,43 @@ def _plan(arguments: argparse.Namespace) -> int:
         on_disk=human_bytes(plan_.bytes),
         done_already=f"{plan_.rows_done:,} rows in {plan_.blocks_done} blocks",
         time_left=f"about {plan_.seconds:,.0f} s on {arguments.device}",
-        free_space=human_bytes(plan_.free_bytes),
+        free_space=human_bytes(plan_.free_bytes if plan_.free_bytes is not None else _free_bytes(arguments.store)),
     )
     return 0
+
+
+def _free_bytes(path: str) -> int | None:
+    """Return the free space where a store would be made; None where that is not a disk of this machine."""
+    if "://" in path:
+        return None
+    place = Path(path).expanduser().absolute()
+    return shutil.disk_usage(next(folder for folder in (place, *place.parents) if folder.exists())).free
 
 
 def _planned_store(arguments: argparse.Namespace) -> Store:
     """Return the store, or one in memory with the task where the store does not have it: a plan writes nothing."""
     from embedstore.store import open_store
 
+    known: list[str] = []
     try:
         store = open_store(arguments.store)
-        if arguments.task in store.tasks():
+        known = store.tasks()
+        if arguments.task in known:
             return store
     except NotInStoreError:
         pass
     task = load_task(arguments)
     if task is None:
-        raise _no_input(arguments)
+        raise _no_input(arguments, known)
     store = open_store("memory://", mode="a")
     store.add_task(task)
     return store
 
 
-def _no_input(arguments: argparse.Namespace) -> InputError:
+def _no_input(arguments: argparse.Namespace, known: list[str]) -> InputError:
     return InputError(
         f"Task {arguments.task!r} is not in {arguments.store} yet: name its input files (--bed with --fasta, --fasta, "
-        "or --table)."
+        f"or --table).{did_you_mean(arguments.task, known)}"
     )
 
 
@@ -331,9 +365,9 @@ def _embed(arguments: argparse.Namespace) -> int:
         try:
             known = open_store(arguments.store).tasks()
         except NotInStoreError:
-            raise _no_input(arguments) from None
+            known = []
         if arguments.task not in known:
-            raise InputError(f"{_no_input(arguments)}{did_you_mean(arguments.task, known)}")
+            raise _no_input(arguments, known)
     model = load_model(arguments)
     store = open_store(arguments.store, mode="a")
     if task is not None:
@@ -373,6 +407,8 @@ def _add_pretrain(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--steps", type=int, metavar="N", help="training steps in all")
     parser.add_argument("--minutes", type=float, metavar="T", help="time to train for")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
+    _add_other_letters(parser)
     parser.set_defaults(run=_pretrain)
 
 
@@ -387,6 +423,8 @@ def _pretrain(arguments: argparse.Namespace) -> int:
         steps=arguments.steps,
         minutes=arguments.minutes,
         seed=arguments.seed,
+        device=arguments.device,
+        other_letters=arguments.other_letters,
     )
     _show(
         checkpoint=result.path,
@@ -405,7 +443,7 @@ def _models(arguments: argparse.Namespace) -> int:
         _show(**record(arguments.model).to_dict())
         return 0
     for model in records().values():
-        print(f"{model.id:34} {model.architecture:14} {model.hub}")
+        print(f"{model.id:26} {model.architecture:22} {model.hub}".rstrip())
     return 0
 
 

@@ -63,7 +63,7 @@ def table_digest(table: pd.DataFrame) -> str:
         values = table[name].to_numpy()
         digest.update(f"{name}\n".encode())
         if values.dtype.kind in "OUT":
-            digest.update("\n".join(values.astype(str)).encode())
+            digest.update(json.dumps(values.astype(str).tolist()).encode())  # quoted: a text may hold any separator
         else:
             digest.update(values.dtype.str.encode() + values.tobytes())
         digest.update(b"\0")

@@ -17,8 +17,7 @@ import numpy as np
 
 from embedstore.blocks import LARGEST_SPAN, BlockWriter, create_embedding
 from embedstore.errors import InputError, NonFiniteError
-from embedstore.layout import FORMAT_VERSION, Codec, Resolution
-from embedstore.planning import batch_ids, check_space, row_counts
+from embedstore.planning import batch_ids, check_choices, check_space, fingerprint, row_counts
 from embedstore.progress import progress_bar
 from embedstore.rows import Embedding, offsets
 from embedstore.store import Store, open_store
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from embedstore.layout import Codec, Resolution
     from embedstore.models import Model, Piece
 
 logger = logging.getLogger(__name__)
@@ -124,28 +124,19 @@ def embed(
     BlockTakenError
         If another run is writing the same blocks.
     """
+    check_choices(resolution=resolution, dtype=dtype, codec=codec)
+    if batch_tokens is None:
+        batch_tokens = 131_072 if model.device.type == "cuda" else 16_384
+    if batch_tokens < 1:
+        raise InputError(f"batch_tokens is {batch_tokens}: it must be at least 1.")
     store = store if isinstance(store, Store) else open_store(store, mode="a")
-    for value, allowed, what in (
-        (resolution, ("token", "nucleotide"), "resolution"),
-        (dtype, ("float16", "float32"), "dtype"),
-        (codec, ("none", "zstd"), "codec"),
-    ):
-        if value not in allowed:
-            raise InputError(f"{what} is {value!r}: it must be one of {', '.join(allowed)}.")
     lengths = store.lengths(task)
     writer = create_embedding(
         store,
         task,
         name or model.name,
         record=dict(model.record),
-        fingerprint={
-            "format": str(FORMAT_VERSION),
-            "sequences": store.task_digests(task)["sequence"],
-            "resolution": resolution,
-            "dtype": dtype,
-            "codec": codec,
-            **model.fingerprint,
-        },
+        fingerprint=fingerprint(store, task, model, resolution=resolution, dtype=dtype, codec=codec),
         width=model.width,
         row_count=lambda: lengths if resolution == "nucleotide" else row_counts(store, task, model, progress=progress),
         dtype=dtype,
@@ -153,9 +144,8 @@ def embed(
         codec=codec,
     )
     todo = writer.embedding.missing()
+    logger.info("%s: %d of %d blocks to embed", writer.embedding, len(todo), writer.embedding.blocks)
     check_space(writer.embedding, todo)
-    if batch_tokens is None:
-        batch_tokens = 131_072 if model.device.type == "cuda" else 16_384
     report = _run(writer, model, todo, batch_tokens, progress=progress)
     writer.finish()
     return report

@@ -194,6 +194,7 @@ def _repair_task(store: Store, task: str) -> list[tuple[str, str]]:
 
 def _remove_tree(store: Store, where: str, reason: str = "never finished") -> tuple[str, str]:
     """Remove a group that cannot be used."""
+    logger.info("%s: removing %s: %s", store.path, where, reason)
     assert store.local is not None
     shutil.rmtree(store.local / where)
     sync_folder((store.local / where).parent)
@@ -202,6 +203,7 @@ def _remove_tree(store: Store, where: str, reason: str = "never finished") -> tu
 
 def _remove_block(store: Store, where: str, block: int, reason: str) -> list[tuple[str, str]]:
     """Remove the files of a block, the commit record first: a block without one never counts."""
+    logger.info("%s: removing block %d of %s: %s", store.path, block, where, reason)
     assert store.local is not None
     done = []
     for array, key in (

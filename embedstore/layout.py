@@ -126,7 +126,7 @@ def block_geometry(row_count: NDArray[np.int64], row_bytes: int) -> Geometry:
     Examples
     --------
     >>> block_geometry(np.full(2048, 86), 1024)
-    Geometry(samples=2048, blocks=17, samples_per_block=128, chunk_rows=344, shard_rows=11008)
+    Geometry(samples=2048, blocks=16, samples_per_block=128, chunk_rows=344, shard_rows=11008)
     """
     samples = len(row_count)
     total = int(row_count.sum()) * row_bytes
@@ -207,12 +207,12 @@ def unwritten_labels(values: NDArray[Any]) -> bool:
 
 
 def check_version(ours: Any, where: str, kind: str) -> None:
-    """Refuse what is not ours, and what a newer version wrote.
+    """Refuse what is not ours, what a newer version wrote, and one kind of thing where another is wanted.
 
     Raises
     ------
     StoreError
-        If the attributes are not those of embedstore.
+        If the attributes are not those of embedstore, or of another kind.
     FormatVersionError
         If the format version is not one that this code reads.
     """
@@ -226,6 +226,10 @@ def check_version(ours: Any, where: str, kind: str) -> None:
         )
         raise FormatVersionError(
             f"{where} has format version {version!r}; this embedstore reads version {FORMAT_VERSION}. {cure}"
+        )
+    if ours.get("kind") != kind:
+        raise StoreError(
+            f"{where} is an embedstore {ours.get('kind')}, not a {kind}. Give the path of the store that it lies in."
         )
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from embedstore.errors import DiskSpaceError, NotInStoreError
-from embedstore.layout import ARRAYS, Resolution, block_geometry
+from embedstore.adding import ANOTHER_NAME, refuse_difference
+from embedstore.errors import DiskSpaceError, InputError, NotInStoreError
+from embedstore.layout import ARRAYS, FORMAT_VERSION, Resolution, block_geometry
 from embedstore.progress import progress_bar
 from embedstore.store import Store, open_store
 
@@ -88,7 +89,13 @@ def plan(
     Returns
     -------
     EmbedPlan
+
+    Raises
+    ------
+    FingerprintError
+        If the store holds rows under this name that were made from something else: :func:`embed` would refuse them.
     """
+    check_choices(resolution=resolution, dtype=dtype)
     store = store if isinstance(store, Store) else open_store(store)
     name = name or model.name
     lengths = store.lengths(task)
@@ -100,6 +107,8 @@ def plan(
         counts = lengths if resolution == "nucleotide" else row_counts(store, task, model, progress=progress)
         blocks = block_geometry(counts, row_bytes).blocks
     else:
+        now = fingerprint(store, task, model, resolution=resolution, dtype=dtype, codec=emb.codec)
+        refuse_difference(store, f"{task}/{name}", emb.fingerprint, now, ANOTHER_NAME)
         counts, blocks = emb.row_count, emb.blocks
         missing = set(emb.missing())
         done = [block for block in range(blocks) if block not in missing]
@@ -121,6 +130,26 @@ def plan(
         left / rate if rows_done < rows else 0.0,
         shutil.disk_usage(store.local).free if store.local else None,
     )
+
+
+def check_choices(**chosen: str) -> None:
+    """Refuse a resolution, dtype or codec that is none."""
+    choices = {"resolution": ("token", "nucleotide"), "dtype": ("float16", "float32"), "codec": ("none", "zstd")}
+    for what, value in chosen.items():
+        if value not in choices[what]:
+            raise InputError(f"{what} is {value!r}: it must be one of {', '.join(choices[what])}.")
+
+
+def fingerprint(store: Store, task: str, model: Model, *, resolution: str, dtype: str, codec: str) -> dict[str, str]:
+    """Return everything that decides the numbers of an embedding."""
+    return {
+        "format": str(FORMAT_VERSION),
+        "sequences": store.task_digests(task)["sequence"],
+        "resolution": resolution,
+        "dtype": dtype,
+        "codec": codec,
+        **model.fingerprint,
+    }
 
 
 def stored_bytes(rows: int, samples: int, width: int, dtype: str, *, spans: bool) -> int:

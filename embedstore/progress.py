@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,7 +35,10 @@ def progress_bar(items: Iterable[Any] | None, what: str, *, show: bool, **option
     -------
     tqdm.tqdm
     """
-    from tqdm.auto import tqdm
+    if find_spec("ipywidgets"):
+        from tqdm.auto import tqdm
+    else:  # tqdm.auto warns in a notebook that its widgets are missing; the plain bar works there too
+        from tqdm import tqdm  # type: ignore[assignment]
 
     quiet = not sys.stderr.isatty() and "ipykernel" not in sys.modules
     every = _LOG_SECONDS if quiet else 0.2

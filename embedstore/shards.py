@@ -195,7 +195,9 @@ def _lock(path: Path, what: str) -> int:
     import fcntl
 
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        # `exist_ok` would look at the folder again, which another run may have removed by then.
+        with contextlib.suppress(FileExistsError):
+            path.parent.mkdir(parents=True)
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:  # another run has just removed the folder

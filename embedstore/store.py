@@ -6,9 +6,7 @@ the digests in the task's attributes, rows against their commit records.
 
 from __future__ import annotations
 
-import logging
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -27,6 +25,7 @@ from embedstore.rows import ONE_HOT, ids_to_indices, open_embedding, sample_indi
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import pandas as pd
     import xarray as xr
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
     from embedstore.integrity import VerifyReport
     from embedstore.rows import Embedding
     from embedstore.tasks import Labels, Task, TaskRecord
-
-logger = logging.getLogger(__name__)
 
 
 def open_store(path: str | Path | ZarrStore, mode: Literal["r", "a"] = "r") -> Store:
@@ -89,7 +86,9 @@ class Store:
     def __init__(self, path: str | Path | ZarrStore, mode: Literal["r", "a"] = "r") -> None:
         self.mode = mode
         self.zarr_store, self.path, self.local = zarr_store(path, mode)
-        self._source = self.path if self.local or "://" in self.path else path
+        # What opens it again in another process. A store in memory, or a store object, can only be shared in place.
+        named = self.local or (isinstance(path, str) and not path.startswith("memory://"))
+        self._source = self.path if named else self.zarr_store
         self._check_root()
 
     def __repr__(self) -> str:
@@ -103,9 +102,6 @@ class Store:
         return describe_html(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if not isinstance(self._source, str):
-            # A store in memory cannot be opened again elsewhere; threads and pickling in place still can share it.
-            return _same, (self.zarr_store, self.mode)
         return Store, (self._source, self.mode)
 
     def _check_root(self) -> None:
@@ -171,10 +167,12 @@ class Store:
             group = self.group(path)
             return sorted(name for name, _ in group.groups()) if group is not None else []
         except (NotImplementedError, OSError):
-            members = zarr.open_consolidated(self.zarr_store).metadata.consolidated_metadata
-            known = members.flattened_metadata if members else {}
+            members = zarr.open_group(self.zarr_store, mode="r").metadata.consolidated_metadata
+            if members is None:
+                cure = "`embedstore embed` writes it when it is done."
+                raise StoreError(f"{self.path} cannot be listed and lacks consolidated metadata: {cure}") from None
             prefix = f"{path}/" if path else ""
-            return sorted({n[len(prefix) :].split("/")[0] for n in known if n.startswith(prefix) and n != path})
+            return sorted({n[len(prefix) :].split("/")[0] for n in members.flattened_metadata if n.startswith(prefix)})
 
     def _attributes(self, path: str, kind: str) -> dict[str, Any] | None:
         """Return our attributes of a group of some kind, or None where it is not one or was never finished."""
@@ -396,7 +394,3 @@ class Store:
         from embedstore.integrity import repair
 
         return repair(self)
-
-
-def _same(store: ZarrStore, mode: Literal["r", "a"]) -> Store:
-    return Store(store, mode)

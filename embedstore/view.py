@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedstore.errors import InputError
 from embedstore.rows import offsets
 
 if TYPE_CHECKING:
@@ -40,6 +39,7 @@ def open_dataset(store: Store, task: str, model: str) -> xr.Dataset:
         ``embedding`` (float32), ``sequence`` (letters) and ``label``, with the sample table as coordinates.
         Where all samples have one length the dimensions are (sample, position, channel), else (nucleotide, channel)
         and the coordinates ``first_nucleotide`` and ``length`` say which nucleotides a sample takes.
+        A column with the name of a dimension or variable, say ``label``, is called ``sample_label`` here.
         ``sel(sample=ID)`` works on the sample dimension.
 
     Raises
@@ -109,19 +109,22 @@ def sample_dataset(store: Store, task: str, model: str, sample: str) -> xr.Datas
             variables["label"] = (("position",), labels.values[start : start + len(letters)])
         else:
             variables["label"] = (labels.dims[1:], labels.values[index])
-    coordinates = {"sample": row["id"], **{name: row[name] for name in row.index if name != "id"}}
+    coordinates = {"sample": row["id"], **{_coordinate(name): row[name] for name in row.index if name != "id"}}
     coordinates["position"] = np.arange(len(letters))
     return xr.Dataset(variables, coordinates, {"task": task, "model": model, "store": store.path})
 
 
 def _coordinates(table: pd.DataFrame, first: NDArray[np.int64]) -> dict[str, Any]:
     """Return the sample table as coordinates; the id is the index of the sample dimension."""
-    taken = {"position", "channel", "nucleotide", "embedding", "sequence", "label", "bin", "target"}
-    clash = taken & set(table.columns)
-    if clash:
-        raise InputError(f"Columns {sorted(clash)} of the sample table have the name of a dimension or variable.")
-    columns = {name: ("sample", table[name].to_numpy()) for name in table.columns if name != "id"}
+    columns = {_coordinate(name): ("sample", table[name].to_numpy()) for name in table.columns if name != "id"}
     return {"sample": table["id"].to_numpy(), **columns, "first_nucleotide": ("sample", first)}
+
+
+def _coordinate(column: str) -> str:
+    """Return the name of a column of the sample table in a dataset, where some names are taken."""
+    taken = {"sample", "position", "channel", "nucleotide", "bin", "target"}
+    taken |= {"embedding", "sequence", "label", "first_nucleotide"}
+    return f"sample_{column}" if column in taken else column
 
 
 def _block_chunks(emb: Embedding, lengths: NDArray[np.int64], *, fixed: bool) -> tuple[tuple[int, ...], ...]:
