@@ -16,12 +16,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from embedstore import __version__
+from embedstore.arguments import (
+    add_input_arguments,
+    add_model_arguments,
+    add_other_letters,
+    add_store_argument,
+    load_model,
+    load_task,
+)
 from embedstore.errors import CorruptError, EmbedstoreError, InputError, NotInStoreError, did_you_mean
 
 if TYPE_CHECKING:
-    from embedstore.models import Model
     from embedstore.store import Store
-    from embedstore.tasks import Task
 
 
 class _Terminated(BaseException):
@@ -52,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"embedstore {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--verbose", action="store_true", help="say what is being done")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_store_commands(commands)
     _add_embed(commands, "plan", "say what embedding would take, without doing it", _plan)
@@ -82,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
         Exit code.
     """
     arguments = build_parser().parse_args(argv)
-    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    logging.basicConfig(format="%(message)s", level=logging.INFO if arguments.verbose else logging.WARNING)
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         return int(arguments.run(arguments))
@@ -92,128 +99,18 @@ def main(argv: list[str] | None = None) -> int:
         cure = " `pip install 'embedstore[all]'` brings all packages." if isinstance(error, ImportError) else ""
         print(f"embedstore: {error}{cure}", file=sys.stderr)
         return 3 if isinstance(error, CorruptError) else 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, _Terminated) as stop:
+        what, code = ("stopped", 130) if isinstance(stop, KeyboardInterrupt) else ("terminated", 143)
         print(
-            "\nembedstore: stopped. What was committed is safe; the same command goes on from there.", file=sys.stderr
+            f"\nembedstore: {what}. What was committed is safe; the same command goes on from there.", file=sys.stderr
         )
-        return 130
-    except _Terminated:
-        print(
-            "\nembedstore: terminated. What was committed is safe; the same command goes on from there.",
-            file=sys.stderr,
-        )
-        return 143
+        return code
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def _terminate(*_: object) -> NoReturn:
     raise _Terminated
-
-
-# ---- arguments that several commands take --------------------------------------------------------
-
-
-def add_store_argument(parser: argparse.ArgumentParser) -> None:
-    """Add ``--store``."""
-    parser.add_argument("--store", default="store.zarr", metavar="S", help="path or URL (default: %(default)s)")
-
-
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what says which model to load."""
-    parser.add_argument(
-        "--model", required=True, metavar="M", help="a known model, a checkpoint folder, or ORG/NAME with --revision"
-    )
-    parser.add_argument("--checkpoint", metavar="DIR", help="local folder with the weights of a known model")
-    parser.add_argument("--revision", metavar="HASH", help="40-digit commit of a hub model")
-    parser.add_argument("--layer", type=int, default=-1, help="hidden layer to keep (default: the last)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (default: %(default)s)")
-    parser.add_argument("--name", metavar="N", help="name of the embedding in the store (default: the model's)")
-
-
-def add_input_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the files that a task is read from."""
-    files = parser.add_argument_group("input files, for a task that is not in the store yet")
-    files.add_argument("--bed", metavar="F", help="regions in BEND's format: header; chromosome, start, end; split ...")
-    files.add_argument("--fasta", metavar="F", help="the genome (with --bed), or sequences by themselves")
-    files.add_argument("--labels", metavar="F", help="hdf5 file with a dataset `labels`, one row per region")
-    files.add_argument("--table", metavar="F", help="CSV, TSV or Parquet: id, sequence, label, split")
-    files.add_argument("--record", metavar="R", help="task record or TOML file (default: the one named like the task)")
-    files.add_argument(
-        "--empty-labels",
-        choices=("refuse", "zero"),
-        default="refuse",
-        help="rows without a label (default: %(default)s)",
-    )
-    _add_other_letters(files)
-
-
-def _add_other_letters(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument(
-        "--other-letters",
-        choices=("refuse", "N"),
-        default="refuse",
-        help="letters other than A, C, G, T, N: refuse, or read as N (default: %(default)s)",
-    )
-
-
-def load_model(arguments: argparse.Namespace) -> Model:
-    """Load the model that the arguments name."""
-    from embedstore.models import load
-
-    return load(
-        arguments.model,
-        checkpoint=arguments.checkpoint,
-        revision=arguments.revision,
-        device=arguments.device,
-        layer=arguments.layer,
-    )
-
-
-def load_task(arguments: argparse.Namespace) -> Task | None:
-    """Read the task from the input files that the arguments name; None where they name none."""
-    from embedstore import tasks
-
-    files = {name: getattr(arguments, name) for name in ("bed", "table", "fasta", "labels", "record")}
-    given = {name: file for name, file in files.items() if file}
-    if not given:
-        return None
-    for name, file in given.items():
-        if name != "record" and not Path(file).is_file():
-            raise InputError(f"--{name}: there is no file {file}.")
-    options = {"name": arguments.task, "other_letters": arguments.other_letters}
-    kinds = sorted(given.keys() - {"record"})
-    if kinds == ["table"]:
-        return tasks.from_table(
-            arguments.table, record=arguments.record, empty_labels=arguments.empty_labels, **options
-        )
-    if kinds == ["fasta"]:
-        return tasks.from_fasta(arguments.fasta, record=arguments.record, **options)
-    if kinds not in (["bed", "fasta"], ["bed", "fasta", "labels"]):
-        raise InputError(
-            f"These do not make a task: {', '.join(f'--{name}' for name in given)}. Give --bed with --fasta (the "
-            "genome) and, where labels are in a file of their own, --labels; or --table alone; or --fasta alone."
-        )
-    return tasks.from_bed(
-        arguments.bed,
-        arguments.fasta,
-        record=arguments.record or _own_record(arguments.task),
-        labels=arguments.labels,
-        empty_labels=arguments.empty_labels,
-        **options,
-    )
-
-
-def _own_record(task: str) -> str:
-    """Return the name of the published record of a task; a task of the user's own needs --record."""
-    from embedstore import tasks
-
-    if task not in tasks.names():
-        raise InputError(
-            f"No published task is called {task!r}.{did_you_mean(task, tasks.names())} For a task of your own, say "
-            "what is predicted with --record: a TOML file, or the name of a published task that predicts the same."
-        )
-    return task
 
 
 def _show(**fields: Any) -> None:
@@ -408,7 +305,7 @@ def _add_pretrain(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--minutes", type=float, metavar="T", help="time to train for")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
-    _add_other_letters(parser)
+    add_other_letters(parser)
     parser.set_defaults(run=_pretrain)
 
 

@@ -116,8 +116,7 @@ def write_durable(path: Path, parts: Iterable[NDArray[Any] | bytes], *, exclusiv
                     view = view[written:]
             os.fsync(file.fileno())
         if exclusive:
-            os.link(temporary, path)
-            temporary.unlink()
+            _publish(temporary, path)
         else:
             temporary.replace(path)
         sync_folder(path.parent)
@@ -133,6 +132,21 @@ def write_durable(path: Path, parts: Iterable[NDArray[Any] | bytes], *, exclusiv
             ) from error
         raise
     return size
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    """Give a file its name, unless that is taken."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+        # A disk without hard links: the block's lock, which the caller holds, has to do.
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, "exists", str(path)) from None
+        temporary.replace(path)
+    else:
+        temporary.unlink()
 
 
 def _make_folder(folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from embedstore.cli import add_store_argument
+from embedstore.arguments import add_store_argument
 
 if TYPE_CHECKING:
     import argparse

@@ -285,3 +285,21 @@ def test_a_lock_that_lost_its_name_is_taken_anew(tmp_path, monkeypatch):
     assert removed == ["file", "replaced", "folder"]
     assert len(names("/proc/self/fd")) == handles
     assert names(tmp_path) == []
+
+
+def test_exclusive_writes_on_a_disk_without_hard_links(tmp_path, monkeypatch):
+    def no_links(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    shards.write_durable(tmp_path / "a", [b"one"], exclusive=True)
+    with pytest.raises(BlockTakenError, match="another run has written it"):
+        shards.write_durable(tmp_path / "a", [b"two"], exclusive=True)
+    assert [(f.name, f.read_bytes()) for f in tmp_path.iterdir()] == [("a", b"one")]
+
+    def broken(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "link", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        shards.write_durable(tmp_path / "b", [b"one"], exclusive=True)

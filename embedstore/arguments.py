@@ -1,0 +1,117 @@
+"""Arguments that several commands take, and what they name: a model, a task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedstore.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    import argparse
+
+    from embedstore.models import Model
+    from embedstore.tasks import Task
+
+
+def add_store_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--store``."""
+    parser.add_argument("--store", default="store.zarr", metavar="S", help="path or URL (default: %(default)s)")
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what says which model to load."""
+    parser.add_argument(
+        "--model", required=True, metavar="M", help="a known model, a checkpoint folder, or ORG/NAME with --revision"
+    )
+    parser.add_argument("--checkpoint", metavar="DIR", help="local folder with the weights of a known model")
+    parser.add_argument("--revision", metavar="HASH", help="40-digit commit of a hub model")
+    parser.add_argument("--layer", type=int, default=-1, help="hidden layer to keep (default: the last)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (default: %(default)s)")
+    parser.add_argument("--name", metavar="N", help="name of the embedding in the store (default: the model's)")
+
+
+def add_input_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the files that a task is read from."""
+    files = parser.add_argument_group("input files, for a task that is not in the store yet")
+    files.add_argument("--bed", metavar="F", help="regions in BEND's format: header; chromosome, start, end; split ...")
+    files.add_argument("--fasta", metavar="F", help="the genome (with --bed), or sequences by themselves")
+    files.add_argument("--labels", metavar="F", help="hdf5 file with a dataset `labels`, one row per region")
+    files.add_argument("--table", metavar="F", help="CSV, TSV or Parquet: id, sequence, label, split")
+    files.add_argument("--record", metavar="R", help="task record or TOML file (default: the one named like the task)")
+    files.add_argument(
+        "--empty-labels",
+        choices=("refuse", "zero"),
+        default="refuse",
+        help="rows without a label (default: %(default)s)",
+    )
+    add_other_letters(files)
+
+
+def add_other_letters(parser: argparse._ActionsContainer) -> None:
+    """Add ``--other-letters``."""
+    parser.add_argument(
+        "--other-letters",
+        choices=("refuse", "N"),
+        default="refuse",
+        help="letters other than A, C, G, T, N: refuse, or read as N (default: %(default)s)",
+    )
+
+
+def load_model(arguments: argparse.Namespace) -> Model:
+    """Load the model that the arguments name."""
+    from embedstore.models import load
+
+    return load(
+        arguments.model,
+        checkpoint=arguments.checkpoint,
+        revision=arguments.revision,
+        device=arguments.device,
+        layer=arguments.layer,
+    )
+
+
+def load_task(arguments: argparse.Namespace) -> Task | None:
+    """Read the task from the input files that the arguments name; None where they name none."""
+    from embedstore import tasks
+
+    files = {name: getattr(arguments, name) for name in ("bed", "table", "fasta", "labels", "record")}
+    given = {name: file for name, file in files.items() if file}
+    if not given:
+        return None
+    for name, file in given.items():
+        if name != "record" and not Path(file).is_file():
+            raise InputError(f"--{name}: there is no file {file}.")
+    options = {"name": arguments.task, "other_letters": arguments.other_letters}
+    kinds = sorted(given.keys() - {"record"})
+    if kinds == ["table"]:
+        return tasks.from_table(
+            arguments.table, record=arguments.record, empty_labels=arguments.empty_labels, **options
+        )
+    if kinds == ["fasta"]:
+        return tasks.from_fasta(arguments.fasta, record=arguments.record, **options)
+    if kinds not in (["bed", "fasta"], ["bed", "fasta", "labels"]):
+        raise InputError(
+            f"These do not make a task: {', '.join(f'--{name}' for name in given)}. Give --bed with --fasta (the "
+            "genome) and, where labels are in a file of their own, --labels; or --table alone; or --fasta alone."
+        )
+    return tasks.from_bed(
+        arguments.bed,
+        arguments.fasta,
+        record=arguments.record or _own_record(arguments.task),
+        labels=arguments.labels,
+        empty_labels=arguments.empty_labels,
+        **options,
+    )
+
+
+def _own_record(task: str) -> str:
+    """Return the name of the published record of a task; a task of the user's own needs --record."""
+    from embedstore import tasks
+
+    if task not in tasks.names():
+        raise InputError(
+            f"No published task is called {task!r}.{did_you_mean(task, tasks.names())} For a task of your own, say "
+            "what is predicted with --record: a TOML file, or the name of a published task that predicts the same."
+        )
+    return task
