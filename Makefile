@@ -13,9 +13,8 @@ test: .venv/test
 	$(BIN)/mypy
 	$(BIN)/coverage erase
 	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=
-	$(BIN)/pytest -n 0 --nbmake --nbmake-timeout=600 --no-cov -p no:doctest notebooks
-	$(BIN)/coverage combine --quiet --append || true
 	$(BIN)/coverage report --fail-under=95
+	$(BIN)/pytest -n 0 --nbmake --nbmake-timeout=600 notebooks
 
 benchmarks: .venv/test
 	$(BIN)/python benchmarks/store.py

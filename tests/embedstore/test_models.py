@@ -80,7 +80,7 @@ def test_a_batch_gives_what_its_pieces_give(name):
     alone = torch.cat([model.hidden(row[None]) for row in ids])
     assert together.dtype == torch.float32
     assert together.shape == (5, ids.shape[1], model.width)
-    torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)  # values go up to 25
 
 
 @pytest.mark.parametrize("name", ["nt_v1", "nt_v2"])
