@@ -151,8 +151,8 @@ def _write_inputs(folder: Path, sim: Simulation, settings: dict[str, Any]) -> No
         ]
         if differ:
             raise InputError(
-                f"{folder} holds a demonstration of other settings: {'; '.join(differ)}. Give another folder (--out) or "
-                "delete this one."
+                f"{folder} holds a demonstration of other settings: {'; '.join(differ)}. Give another folder (--out), "
+                "or delete this one."
             )
         return
     others = sorted({path.name for path in folder.glob("*")} - set(_INPUTS))
