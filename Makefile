@@ -1,6 +1,8 @@
 # Two commands set everything up on a machine that has Python (3.11 or newer), pip and make.
 PYTHON ?= python3
 BIN := .venv/bin
+# Waiting threads sleep: where they spin, a second busy process slows torch down many times.
+export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: demo test benchmarks clean
 

@@ -20,7 +20,7 @@ import webdataset as wds
 from common import machine, random_checkpoint, table
 
 import embedstore
-from embedstore import models, tasks
+from embedstore import layout, models, tasks
 
 
 def sequences(samples: int, length: int = 512) -> list[str]:
@@ -59,6 +59,8 @@ def peak_memory(folder: Path, samples: int) -> int:
 
 def child(folder: Path, samples: int) -> None:
     """Embed in a process of its own and print its peak memory."""
+    # A block is a sixteenth of a small task, 8 to 128 MiB. Held at 8 MiB, what remains is what the stage itself needs.
+    layout.SHARD_BYTES = layout.SMALLEST_SHARD_BYTES
     model = models.load(folder / "checkpoint")
     stage(model, sequences(samples), folder / f"memory{samples}.zarr")
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
@@ -89,10 +91,10 @@ def main() -> None:
                 ("share of time waiting for the writer", f"{waiting:.2%}", ""),
             ],
         )
-        sizes = (64, 256, 1024)
+        sizes = (512, 2048, 8192)
         peaks = [peak_memory(folder, samples) for samples in sizes]
         rows = [(f"{n} samples", f"{p / 1e6:.0f}", f"{p / peaks[0]:.3f}") for n, p in zip(sizes, peaks, strict=True)]
-        table("peak memory of the whole process", [("", "MB", "of the first"), *rows])
+        table("peak memory of the whole process, blocks of 8 MiB", [("", "MB", "of the first"), *rows])
     finally:
         shutil.rmtree(folder)
 

@@ -82,11 +82,14 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
 
     Examples
     --------
-    >>> did_you_mean("gene_findin", ["gene_finding", "cpg_methylation"])
+    >>> did_you_mean("gene_fidning", ["gene_finding", "cpg_methylation"])
     " Did you mean 'gene_finding'?"
+    >>> did_you_mean("nt_v2_50m", ["nt_v2_50m_multi_species", "nt_v2_500m_multi_species"])
+    " Did you mean 'nt_v2_50m_multi_species'?"
     """
     known = sorted(choices)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    begun = [name for name in known if word and name.startswith(word)]
+    close = begun or difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     if close:
         return f" Did you mean {close[0]!r}?"
     return f" Known: {', '.join(known[:20])}{', ...' if len(known) > 20 else ''}." if known else ""
