@@ -140,7 +140,10 @@ def _resolve(
             raise InputError(f"checkpoint={str(checkpoint)!r} is not a folder.")
         return known, Path(checkpoint).resolve(), ""
     if not known.hub:
-        raise InputError(f"{text!r} has no public repository: give checkpoint=, the folder that holds its checkpoint.")
+        raise InputError(
+            f"{text!r} has no public repository: give checkpoint=, the folder that holds its checkpoint. A folder of that "
+            f"name is given as './{text}'."
+        )
     return known, None, known.hub
 
 
