@@ -141,8 +141,8 @@ def _resolve(
         return known, Path(checkpoint).resolve(), ""
     if not known.hub:
         raise InputError(
-            f"{text!r} has no public repository: give checkpoint=, the folder that holds its checkpoint. A folder of that "
-            f"name is given as './{text}'."
+            f"{text!r} has no public repository: give checkpoint=, the folder that holds its checkpoint. A folder of "
+            f"that name is given as './{text}'."
         )
     return known, None, known.hub
 
