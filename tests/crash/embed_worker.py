@@ -8,6 +8,7 @@ that no thread of zarr's or torch's is lost in a fork.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 
@@ -46,6 +47,8 @@ def run(path: str, pause: float) -> int:
 
 def main() -> None:
     torch.set_num_threads(1)
+    # A shell that starts tests in the background has them ignore Ctrl-C, and Python then leaves it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     small_blocks()
     print("ready", flush=True)
     for line in sys.stdin:
