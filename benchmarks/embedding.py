@@ -49,20 +49,24 @@ def stage(model: models.Model, letters: list[str], path: Path) -> embedstore.Emb
     return embedstore.embed(store, "bench", model, progress=False)
 
 
-def peak_memory(folder: Path, samples: int) -> int:
+def peak_memory(folder: Path, samples: int, blocks: str) -> int:
     """Return the peak resident bytes of a process that embeds some samples."""
     done = subprocess.run(
-        [sys.executable, __file__, "--child", str(folder), str(samples)], check=True, capture_output=True, text=True
+        [sys.executable, __file__, "--child", str(folder), str(samples), blocks],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return int(done.stdout)
 
 
-def child(folder: Path, samples: int) -> None:
+def child(folder: Path, samples: int, *, held: bool) -> None:
     """Embed in a process of its own and print its peak memory."""
-    # A block is a sixteenth of a small task, 8 to 128 MiB. Held at 8 MiB, what remains is what the stage itself needs.
-    layout.SHARD_BYTES = layout.SMALLEST_SHARD_BYTES
+    if held:
+        # A block is a sixteenth of a small task, 8 to 128 MiB. Held at 8 MiB, what remains is the stage's own.
+        layout.SHARD_BYTES = layout.SMALLEST_SHARD_BYTES
     model = models.load(folder / "checkpoint")
-    stage(model, sequences(samples), folder / f"memory{samples}.zarr")
+    stage(model, sequences(samples), folder / f"memory{samples}{held}.zarr")
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
@@ -92,15 +96,18 @@ def main() -> None:
             ],
         )
         sizes = (512, 2048, 8192)
-        peaks = [peak_memory(folder, samples) for samples in sizes]
-        rows = [(f"{n} samples", f"{p / 1e6:.0f}", f"{p / peaks[0]:.3f}") for n, p in zip(sizes, peaks, strict=True)]
-        table("peak memory of the whole process, blocks of 8 MiB", [("", "MB", "of the first"), *rows])
+        for blocks in ("as they are", "held"):
+            peaks = [peak_memory(folder, samples, blocks) for samples in sizes]
+            rows = [
+                (f"{n} samples", f"{p / 1e6:.0f}", f"{p / peaks[0]:.3f}") for n, p in zip(sizes, peaks, strict=True)
+            ]
+            table(f"peak memory of the process, block sizes {blocks}", [("", "MB", "of the first"), *rows])
     finally:
         shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
     if "--child" in sys.argv:
-        child(Path(sys.argv[2]), int(sys.argv[3]))
+        child(Path(sys.argv[2]), int(sys.argv[3]), held=sys.argv[4] == "held")
     else:
         main()
