@@ -7,7 +7,6 @@ becomes tokens of one letter each. N is a token of its own and restarts the fram
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,18 +14,25 @@ import numpy as np
 
 from embedstore.errors import CheckpointError
 from embedstore.tokenizers.tokens import Tokens
+from embedstore.tokenizers.vocabulary import (
+    NUCLEOTIDES,
+    digit_table,
+    number_words,
+    pack,
+    read_json,
+    read_words,
+    word_length,
+    word_table,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-_NUCLEOTIDES = "ACGT"
-_N, _OTHER = 4, 5
+    from embedstore.tokenizers.tokens import Alphabet
 
-# Letter -> its two bits (A, C, G, T), or the class of N, or of any other letter.
-_CLASS = np.full(256, _OTHER, np.uint8)
-for _i, _letter in enumerate(_NUCLEOTIDES + "N"):
-    _CLASS[ord(_letter)] = _i
+_N, _OTHER = 4, 5
+_DIGITS = digit_table(NUCLEOTIDES + "N")
 
 
 @dataclass(frozen=True)
@@ -38,11 +44,13 @@ class KmerTokenizer:
     k
         Letters of a full token.
     word_ids
-        Ids of the 4 ** k words in the order of A, C, G, T, the first letter most significant, int64.
+        Ids of all words of k letters, shape (5 ** k,), int64, as `embedstore.tokenizers.vocabulary.word_table` gives.
     letter_ids
-        Ids of the single letters A, C, G, T, N, int64.
-    unknown_id, cls_id
-        Ids of ``<unk>`` and of ``<cls>``.
+        Ids of the single letters A, C, G, T, N and of any other letter, shape (6,), int64.
+    unknown_id
+        Id of ``<unk>``.
+    prefix, suffix
+        Ids of the special tokens before and after a sequence: ``<cls>``, and ``<eos>`` or nothing.
 
     Examples
     --------
@@ -58,10 +66,11 @@ class KmerTokenizer:
     word_ids: np.ndarray
     letter_ids: np.ndarray
     unknown_id: int
-    cls_id: int
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
 
     @classmethod
-    def from_words(cls, words: Sequence[str], source: str = "the vocabulary") -> KmerTokenizer:
+    def from_words(cls, words: Sequence[str], source: str = "the vocabulary", end: str | None = None) -> KmerTokenizer:
         """Make the tokenizer from the words of a vocabulary, in the order of their ids.
 
         Parameters
@@ -70,6 +79,8 @@ class KmerTokenizer:
             All tokens; k is the length of the longest one made of A, C, G and T.
         source
             Where the words come from, for error messages.
+        end
+            The special token after a sequence; None (default), or a word that the vocabulary does not have, for none.
 
         Returns
         -------
@@ -80,35 +91,30 @@ class KmerTokenizer:
         CheckpointError
             If a k-mer, a letter, ``<unk>`` or ``<cls>`` is missing, or a word is there twice.
         """
-        ids = {word: i for i, word in enumerate(words)}
-        if len(ids) < len(words):
-            twice = sorted(word for word in ids if words.count(word) > 1)
-            raise CheckpointError(f"{source}: the words {twice[:5]} are there more than once.")
-        k = max((len(word) for word in ids if word and set(word) <= set(_NUCLEOTIDES)), default=0)
-        kmers = ["".join(letters) for letters in itertools.product(_NUCLEOTIDES, repeat=k)] if k > 1 else []
-        wanted = ["<unk>", "<cls>", *_NUCLEOTIDES, "N", *kmers]
-        missing = [word for word in wanted if word not in ids]
-        if missing or k < 2:
-            raise CheckpointError(
-                f"{source}: not a k-mer vocabulary: it lacks {len(missing)} words, such as {missing[:5]}; wanted: "
-                "<unk>, <cls>, A, C, G, T, N and every word of k letters A, C, G, T, with k of at least 2."
-            )
+        ids = number_words(words, ["<unk>", "<cls>", *NUCLEOTIDES, "N"], source)
+        k = word_length(words)
+        if k < 2:
+            raise CheckpointError(f"{source}: not a k-mer vocabulary: its longest word of A, C, G, T is one letter.")
+        unknown = ids["<unk>"]
         return cls(
             k=k,
-            word_ids=np.array([ids[word] for word in kmers], np.int64),
-            letter_ids=np.array([ids[letter] for letter in _NUCLEOTIDES + "N"], np.int64),
-            unknown_id=ids["<unk>"],
-            cls_id=ids["<cls>"],
+            word_ids=word_table(ids, k, unknown, source),
+            letter_ids=np.array([*(ids[letter] for letter in NUCLEOTIDES + "N"), unknown], np.int64),
+            unknown_id=unknown,
+            prefix=(ids["<cls>"],),
+            suffix=(ids[end],) if end in ids else (),
         )
 
     @classmethod
     def from_folder(cls, folder: Path) -> KmerTokenizer:
-        """Make the tokenizer from the ``vocab.txt`` of a checkpoint folder.
+        """Make the tokenizer from the files of a checkpoint folder.
 
         Parameters
         ----------
         folder
-            The checkpoint. Its ``vocab.txt`` has one word per line; the line number, from 0, is the id.
+            The checkpoint. Its ``vocab.txt`` has one word per line; the line number, from 0, is the id. The field
+            ``eos_token`` of ``tokenizer_config.json`` names the special token after a sequence; the published models
+            say null, which means none, as does a missing field or file.
 
         Returns
         -------
@@ -117,14 +123,15 @@ class KmerTokenizer:
         Raises
         ------
         CheckpointError
-            If the file cannot be read as text or is not a k-mer vocabulary.
+            If a file cannot be read or is not a k-mer vocabulary.
         """
-        path = folder / "vocab.txt"
-        try:
-            words = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise CheckpointError(f"{path}: cannot read the vocabulary: {error}") from error
-        return cls.from_words([word.strip() for word in words], str(path))
+        path, config = folder / "vocab.txt", folder / "tokenizer_config.json"
+        end = read_json(config).get("eos_token") if config.exists() else None
+        if isinstance(end, dict):  # files of older versions of transformers describe the token
+            end = end.get("content")
+        if not isinstance(end, str | None):
+            raise CheckpointError(f"{config}: eos_token is {end!r}; wanted: a token, or null for none.")
+        return cls.from_words(read_words(path), str(path), end)
 
     @property
     def description(self) -> str:
@@ -132,9 +139,14 @@ class KmerTokenizer:
         return f"{self.k}-mers, greedy from the left; N alone; a run of other letters is one <unk>"
 
     @property
+    def alphabet(self) -> Alphabet:
+        """What its letters are."""
+        return "dna"
+
+    @property
     def size(self) -> int:
         """One more than the largest id that can be given."""
-        return 1 + max(int(self.word_ids.max()), int(self.letter_ids.max()), self.unknown_id, self.cls_id)
+        return 1 + int(max(self.word_ids.max(), self.letter_ids.max(), *self.prefix, *self.suffix))
 
     def encode(self, codes: np.ndarray) -> Tokens:
         """Cut a sequence into tokens.
@@ -147,53 +159,29 @@ class KmerTokenizer:
         Returns
         -------
         Tokens
-            Ids and spans, without ``<cls>``.
+            Ids and spans, without special tokens.
         """
-        letters = _CLASS[codes]
-        if not len(letters) or letters.max() < _N:
-            return self._encode_plain(letters)
-        start, span = self._cut(letters)
+        letters = _DIGITS.take(codes)
+        span = self._spans(letters)
+        start = span.cumsum() - span
         first = letters[start]
-        ids = np.full(len(start), self.unknown_id, np.int64)
-        single = (span == 1) & (first < _OTHER)
-        ids[single] = self.letter_ids[first[single]]
-        whole = (span == self.k) & (first < _N)
-        ids[whole] = self.word_ids[_pack([letters[start[whole] + j] for j in range(self.k)])]
+        ids = self.letter_ids.take(first)
+        whole = (span > 1).nonzero()[0]
+        ids[whole] = self.word_ids.take(pack(letters, self.k)[start[whole]])
+        other = first == _OTHER
+        if other.any():  # what follows another letter of this kind belongs to the same token
+            keep = np.concatenate([[True], ~(other[1:] & other[:-1])])
+            return Tokens(ids[keep], np.diff(start[keep], append=len(letters)).astype(np.int32))
         return Tokens(ids, span)
 
-    def _encode_plain(self, letters: np.ndarray) -> Tokens:
-        """Cut a sequence of A, C, G, T only: whole words, then single letters."""
-        words, rest = divmod(len(letters), self.k)
-        body = letters[: words * self.k]
-        ids = np.empty(words + rest, np.int64)
-        ids[:words] = self.word_ids[_pack([body[j :: self.k] for j in range(self.k)])]
-        ids[words:] = self.letter_ids[letters[words * self.k :]]
-        span = np.full(words + rest, self.k, np.int32)
-        span[words:] = 1
-        return Tokens(ids, span)
-
-    def _cut(self, letters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return start and span of every token of a sequence with other letters than A, C, G, T."""
-        kind = np.maximum(letters, _N - 1)  # A, C, G, T are one kind here
-        new = np.flatnonzero((kind[1:] != kind[:-1]) | (kind[1:] == _N)) + 1
-        run_start = np.concatenate([[0], new])
-        run_length = np.diff(run_start, append=len(letters))
-        words = np.where(kind[run_start] < _N, run_length // self.k, 0)
-        single = np.where(kind[run_start] < _N, run_length % self.k, 0)
-        # Whole words of a run come first, then its letters; a run of N (always 1 long) or of others is one token.
-        tokens = np.where(kind[run_start] < _N, words + single, 1)
-        run = np.repeat(np.arange(len(run_start)), tokens)
-        rank = np.arange(len(run)) - (np.cumsum(tokens) - tokens)[run]
-        span = np.where(rank < words[run], self.k, 1)
-        other = kind[run_start] == _OTHER
-        span[other[run]] = run_length[other]
-        return np.cumsum(span) - span, span.astype(np.int32)
-
-
-def _pack(digits: Sequence[np.ndarray]) -> np.ndarray:
-    """Join base-4 digits, the first most significant."""
-    packed = np.zeros(len(digits[0]), np.intp)
-    for digit in digits:
-        packed <<= 2
-        packed |= digit
-    return packed
+    def _spans(self, letters: np.ndarray) -> np.ndarray:
+        """Return the spans of words and of single letters, with each other letter than A, C, G, T by itself."""
+        bounds = np.concatenate([[-1], (letters >= _N).nonzero()[0], [len(letters)]])
+        stretch = bounds[1:] - bounds[:-1] - 1
+        # Between two such letters: whole words, single letters, then the second of the two, which for the last is the
+        # end of the sequence.
+        span = np.ones((len(stretch), 3), np.int32)
+        span[:, 0] = self.k
+        count = np.ones((len(stretch), 3), np.intp)
+        np.divmod(stretch, self.k, out=(count[:, 0], count[:, 1]))
+        return span.ravel().repeat(count.ravel())[:-1]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
+
+Alphabet = Literal["dna", "protein"]
 
 
 class Tokens(NamedTuple):
@@ -16,8 +18,8 @@ class Tokens(NamedTuple):
     ids
         Token ids, shape (token,), int64.
     span
-        Nucleotides that each token stands for, shape (token,), int32, all positive. Tokens tile the sequence: the
-        spans add up to its length.
+        Letters that each token stands for, shape (token,), int32, all positive. Tokens tile the sequence: the spans add
+        up to its length.
     """
 
     ids: np.ndarray
@@ -25,21 +27,15 @@ class Tokens(NamedTuple):
 
 
 class Tokenizer(Protocol):
-    """A tokenizer, as the models use it.
-
-    Attributes
-    ----------
-    description
-        What it does, in words; part of the fingerprint of an embedding.
-    unknown_id
-        Id of the token for letters outside the vocabulary.
-    size
-        One more than the largest id that can be given: the rows that a model's embedding needs.
-    """
+    """A tokenizer, as the models use it."""
 
     @property
     def description(self) -> str:
-        """What it does, in words."""
+        """What it does, in words; part of the fingerprint of an embedding."""
+
+    @property
+    def alphabet(self) -> Alphabet:
+        """What its letters are: nucleotides or amino acids."""
 
     @property
     def unknown_id(self) -> int:
@@ -47,7 +43,15 @@ class Tokenizer(Protocol):
 
     @property
     def size(self) -> int:
-        """One more than the largest id that can be given."""
+        """One more than the largest id that can be given: the rows that a model's embedding needs."""
+
+    @property
+    def prefix(self) -> tuple[int, ...]:
+        """Ids of the special tokens before a sequence."""
+
+    @property
+    def suffix(self) -> tuple[int, ...]:
+        """Ids of the special tokens after a sequence."""
 
     def encode(self, codes: np.ndarray) -> Tokens:
-        """Cut a sequence, shape (nucleotide,) uint8, into tokens."""
+        """Cut a sequence, shape (letter,) uint8, upper-case ASCII, into tokens."""
