@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json")
+TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "spiece.model")
 
 # Names of TensorFlow days, in files of old BERTs and in what transformers 5 saves of an ESM.
 _GAMMA_BETA = re.compile(r"\bLayerNorm\.(gamma|beta)$")
@@ -83,6 +83,30 @@ class Checkpoint:
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
             raise CheckpointError(
                 f"{self.folder}/config.json: the field {name!r} is {value!r}; wanted an integer of 1 to {most}."
+            )
+        return value
+
+    def fraction(self, name: str) -> float:
+        """Return a number between 0 and 1 of ``config.json``, such as the epsilon of a norm.
+
+        Parameters
+        ----------
+        name
+            The field.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        CheckpointError
+            If it is missing or something else.
+        """
+        value = self.config.get(name)
+        if not isinstance(value, float) or not 0 < value < 1:
+            raise CheckpointError(
+                f"{self.folder}/config.json: the field {name!r} is {value!r}; wanted a number between 0 and 1."
             )
         return value
 

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
+from embedstore.models.attention import alibi_attention, alibi_slopes, rotate, rotation, sparse_attention
+from embedstore.models.heads import MaskedHead
+from embedstore.models.network import Network
+
 if TYPE_CHECKING:
-    from torch import Tensor
+    from collections.abc import Callable, Iterator
+
+Activation = Literal["gelu", "gelu_tanh", "silu"]
+_ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "gelu": functional.gelu,
+    "gelu_tanh": partial(functional.gelu, approximate="tanh"),
+    "silu": functional.silu,
+}
 
 
 @dataclass(frozen=True)
 class EncoderSpec:
     """The switches and sizes of an encoder.
-
-    Every block is pre-norm (``x + attention(norm(x))``, then ``x + feed_forward(norm(x))``), and a norm follows the
-    last block.
 
     Attributes
     ----------
@@ -30,19 +39,37 @@ class EncoderSpec:
         Added to the variance by every norm.
     positions
         ``"learned"``: a vector per position is added to the token embeddings. ``"rotary"``: queries and keys are
-        rotated, the first half of the channels of a head paired with the second half (Su et al. 2021,
-        arXiv:2104.09864, in the layout of GPT-NeoX).
+        rotated, the first half of the channels of a head paired with the second half. ``"alibi"``: attention falls with
+        distance.
+    norms
+        ``"pre"``: a block is ``x + attention(norm(x))``, then ``x + feed_forward(norm(x))``. ``"post"``: ``norm(x +
+        attention(x))``, then ``norm(x + feed_forward(x))``.
     position_rows
-        Rows of the learned position embedding; 0 with rotary positions.
+        Rows of the learned position embedding.
     position_offset
         Row of the first position; the ESM family counts from the padding id + 1 = 2.
+    token_types
+        Rows of the token type embedding, of which the first is added to every token; 0 where there is none.
+    embedding_norm, final_norm
+        A norm follows the embeddings; the last block.
     embedding_scale
-        Factor on the token embeddings; 0.88 in models trained with token dropout, which apply it at inference too.
+        Factor on the token embeddings.
+    dropout_mask_id
+        Id of the mask token in models trained with token dropout, which is part of the model at inference too: the
+        embeddings of masked tokens are zero, and all are scaled by 0.88 / (1 - share of masked tokens). None where
+        there is no such thing.
+    activation
+        Of the feed-forward part and the head: GELU with the error function, its approximation by tanh, or SiLU.
     gated
-        The feed-forward part is ``silu(first half) * second half`` (SwiGLU; Shazeer 2020, arXiv:2002.05202) instead of
-        GELU with the error function.
-    feed_forward_bias
-        The two linear maps of the feed-forward part have biases. Those of attention always have.
+        The feed-forward part is ``activation(first half) * second half`` (Shazeer 2020, arXiv:2002.05202).
+    attention_bias, up_bias, down_bias
+        Which linear maps have biases: those of query, key and value; into and out of the feed-forward part.
+    sparse_block
+        Tokens of a block of block-sparse attention; 0 where attention is always full.
+    sparse_copies
+        How often more than once block 0 counts in block-sparse attention.
+    head
+        The network has a masked-LM head.
     """
 
     vocabulary: int
@@ -51,15 +78,34 @@ class EncoderSpec:
     heads: int
     inner: int
     epsilon: float
-    positions: Literal["learned", "rotary"]
-    position_rows: int
-    position_offset: int
-    embedding_scale: float
-    gated: bool
-    feed_forward_bias: bool
+    positions: Literal["learned", "rotary", "alibi"]
+    norms: Literal["pre", "post"] = "pre"
+    position_rows: int = 0
+    position_offset: int = 0
+    token_types: int = 0
+    embedding_norm: bool = False
+    final_norm: bool = True
+    embedding_scale: float = 1.0
+    dropout_mask_id: int | None = None
+    activation: Activation = "gelu"
+    gated: bool = False
+    attention_bias: bool = True
+    up_bias: bool = True
+    down_bias: bool = True
+    sparse_block: int = 0
+    sparse_copies: int = 0
+    head: bool = False
 
 
-class Encoder(nn.Module):
+class _Places(NamedTuple):
+    """What attention must know of a batch."""
+
+    rotation: tuple[Tensor, Tensor] | None
+    mask: Tensor | None  # which keys are tokens, shape (batch, 1, 1, token)
+    sparse: int  # how many tokens are real, where attention is block-sparse; else 0
+
+
+class Encoder(Network):
     """A transformer encoder.
 
     Parameters
@@ -72,57 +118,66 @@ class Encoder(nn.Module):
 
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
+        self.spec = spec
         self.width = spec.width
         self.layers = spec.layers
-        self.position_offset = spec.position_offset
-        self.embedding_scale = spec.embedding_scale
+        # Whether attention is sparse depends on the length, and pads would be in its blocks.
+        self.pads = not spec.sparse_block
         self.embedding = nn.Embedding(spec.vocabulary, spec.width)
         if spec.positions == "learned":
             self.position_embedding = nn.Embedding(spec.position_rows, spec.width)
-        else:
-            self.register_buffer("inverse_frequency", torch.empty(spec.width // spec.heads // 2), persistent=False)
+        if spec.positions == "rotary":
+            self.register_buffer("inverse_frequency", rotary_frequencies(spec.width // spec.heads), persistent=False)
+        if spec.token_types:
+            self.token_type_embedding = nn.Embedding(spec.token_types, spec.width)
+        self.embedding_norm = nn.LayerNorm(spec.width, spec.epsilon) if spec.embedding_norm else nn.Identity()
         self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.layers))
-        self.final_norm = nn.LayerNorm(spec.width, spec.epsilon)
-        self.rotary = spec.positions == "rotary"
+        self.final_norm = nn.LayerNorm(spec.width, spec.epsilon) if spec.final_norm else nn.Identity()
+        if spec.head:
+            activation = nn.GELU("tanh" if spec.activation == "gelu_tanh" else "none")
+            self.head = MaskedHead(spec.width, spec.vocabulary, spec.epsilon, activation)
 
-    def forward(self, ids: Tensor, layer: int = -1) -> Tensor:
-        """Return a hidden state.
+    def states(self, ids: Tensor, lengths: Tensor | None = None) -> Iterator[Tensor]:
+        """Yield the hidden states: `Network.states`."""
+        tokens = ids.shape[1]
+        spec = self.spec
+        x = self._embed(ids, lengths)
+        turned = rotation(self.inverse_frequency, tokens) if spec.positions == "rotary" else None
+        mask = None
+        if lengths is not None:
+            mask = (torch.arange(tokens, device=ids.device) < lengths[:, None])[:, None, None]
+        sparse = tokens if spec.sparse_block and tokens > (5 + 2 * spec.sparse_copies) * spec.sparse_block else 0
+        if sparse:  # whole blocks are needed; nothing attends to what is added, and it is cut off again
+            x = functional.pad(x, (0, 0, 0, -tokens % spec.sparse_block))
+        places = _Places(turned, mask, sparse)
+        yield x[:, :tokens]
+        for block in self.blocks:
+            x = block(x, places)
+            yield x[:, :tokens]
 
-        Parameters
-        ----------
-        ids
-            Token ids, shape (batch, token), without padding.
-        layer
-            -1: the last hidden state, after the final norm. k: the state after block k, 0 being the embeddings.
+    def last(self, state: Tensor) -> Tensor:
+        """Return the last hidden state: `Network.last`."""
+        out: Tensor = self.final_norm(state)
+        return out
 
-        Returns
-        -------
-        Tensor
-            Shape (batch, token, width).
-        """
-        x: Tensor = self.embedding(ids) * self.embedding_scale
-        rotation = None
-        if self.rotary:
-            rotation = self._rotation(ids.shape[1])
-        else:
-            first = self.position_offset
-            x = x + self.position_embedding.weight[first : first + ids.shape[1]]
-        for block in self.blocks[: self.layers if layer < 0 else layer]:
-            x = block(x, rotation)
-        if layer < 0:
-            x = self.final_norm(x)
-        return x
-
-    def _rotation(self, tokens: int) -> tuple[Tensor, Tensor]:
-        """Return cosine and sine, shape (token, channel of a head), always in float32."""
-        frequency = self.inverse_frequency.float()
-        angle = torch.outer(torch.arange(tokens, device=frequency.device).float(), frequency)
-        angle = torch.cat([angle, angle], dim=-1)
-        return angle.cos(), angle.sin()
+    def _embed(self, ids: Tensor, lengths: Tensor | None) -> Tensor:
+        """Return the embeddings of tokens and positions."""
+        spec = self.spec
+        x: Tensor = self.embedding(ids) * spec.embedding_scale
+        if spec.dropout_mask_id is not None:
+            masked = (ids == spec.dropout_mask_id)[..., None]
+            length = ids.shape[1] if lengths is None else lengths[:, None, None]
+            x = x.masked_fill(masked, 0) * (0.88 / (1 - masked.sum(1, keepdim=True) / length))
+        if spec.token_types:
+            x = x + self.token_type_embedding.weight[0]
+        if spec.positions == "learned":
+            x = x + self.position_embedding.weight[spec.position_offset :][: ids.shape[1]]
+        out: Tensor = self.embedding_norm(x)
+        return out
 
 
 class Block(nn.Module):
-    """Attention and feed-forward parts, each with a norm before and a residual connection.
+    """Attention and feed-forward parts, each with a norm and a residual connection.
 
     Parameters
     ----------
@@ -130,56 +185,83 @@ class Block(nn.Module):
         Switches and sizes of the encoder.
     """
 
+    slopes: Tensor
+
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
-        bias = spec.feed_forward_bias
-        self.heads = spec.heads
-        self.gated = spec.gated
+        self.spec = spec
+        self.activation = _ACTIVATIONS[spec.activation]
         self.attention_norm = nn.LayerNorm(spec.width, spec.epsilon)
-        self.query_key_value = nn.Linear(spec.width, 3 * spec.width)
+        self.query_key_value = nn.Linear(spec.width, 3 * spec.width, bias=spec.attention_bias)
         self.attention_out = nn.Linear(spec.width, spec.width)
         self.feed_forward_norm = nn.LayerNorm(spec.width, spec.epsilon)
-        self.up = nn.Linear(spec.width, (2 if spec.gated else 1) * spec.inner, bias=bias)
-        self.down = nn.Linear(spec.inner, spec.width, bias=bias)
+        self.up = nn.Linear(spec.width, (2 if spec.gated else 1) * spec.inner, bias=spec.up_bias)
+        self.down = nn.Linear(spec.inner, spec.width, bias=spec.down_bias)
+        if spec.positions == "alibi":
+            self.register_buffer("slopes", alibi_slopes(spec.heads), persistent=False)
 
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor] | None) -> Tensor:
+    def forward(self, x: Tensor, places: _Places) -> Tensor:
         """Return the next hidden state.
 
         Parameters
         ----------
         x
             Hidden state, shape (batch, token, width).
-        rotation
-            Cosine and sine of the rotary positions, each of shape (token, channel of a head), or None.
+        places
+            Positions and padding of the batch.
 
         Returns
         -------
         Tensor
             Shape (batch, token, width).
         """
-        x = x + self._attention(self.attention_norm(x), rotation)
-        inner: Tensor = self.up(self.feed_forward_norm(x))
-        if self.gated:
-            gate, value = inner.chunk(2, dim=-1)
-            inner = functional.silu(gate) * value
-        else:
-            inner = functional.gelu(inner)
-        out: Tensor = x + self.down(inner)
+        if self.spec.norms == "pre":
+            x = x + self._attention(self.attention_norm(x), places)
+            return x + self._feed_forward(self.feed_forward_norm(x))
+        x = self.attention_norm(x + self._attention(x, places))
+        out: Tensor = self.feed_forward_norm(x + self._feed_forward(x))
         return out
 
-    def _attention(self, x: Tensor, rotation: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Let every token attend to every other; no mask, because batches hold sequences of one length."""
-        batch, tokens, width = x.shape
-        split = self.query_key_value(x).view(batch, tokens, 3, self.heads, width // self.heads)
+    def _attention(self, x: Tensor, places: _Places) -> Tensor:
+        """Let tokens attend to each other."""
+        spec = self.spec
+        split = self.query_key_value(x).unflatten(-1, (3, spec.heads, -1))
         query, key, value = split.permute(2, 0, 3, 1, 4)
-        if rotation is not None:
-            query, key = _rotate(query, *rotation), _rotate(key, *rotation)
-        mixed = functional.scaled_dot_product_attention(query, key, value)
-        out: Tensor = self.attention_out(mixed.transpose(1, 2).reshape(batch, tokens, width))
+        if places.rotation is not None:
+            query, key = rotate(query, *places.rotation), rotate(key, *places.rotation)
+        if spec.positions == "alibi":
+            mixed = alibi_attention(query, key, value, self.slopes, places.mask)
+        elif places.sparse:
+            mixed = sparse_attention(query, key, value, spec.sparse_block, spec.sparse_copies, places.sparse)
+        else:
+            mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=places.mask)
+        out: Tensor = self.attention_out(mixed.transpose(1, 2).flatten(2))
+        return out
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        """Transform each token by itself."""
+        inner: Tensor = self.up(x)
+        if self.spec.gated:
+            gate, value = inner.chunk(2, dim=-1)
+            inner = self.activation(gate) * value
+        else:
+            inner = self.activation(inner)
+        out: Tensor = self.down(inner)
         return out
 
 
-def _rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Rotate channel pairs (i, i + half) of shape (batch, head, token, channel), in float32."""
-    first, second = x.chunk(2, dim=-1)
-    return (x * cosine + torch.cat([-second, first], dim=-1) * sine).to(x.dtype)
+def rotary_frequencies(channels: int) -> Tensor:
+    """Return the usual frequencies of rotary positions.
+
+    Parameters
+    ----------
+    channels
+        Of a head, an even number.
+
+    Returns
+    -------
+    Tensor
+        Shape (channels / 2,), float32: 10000 ** (-2 i / channels).
+    """
+    # On the CPU also where a network is built on the meta device: this is a constant, not a weight.
+    return 10000.0 ** (-torch.arange(0, channels, 2, dtype=torch.float32, device="cpu") / channels)

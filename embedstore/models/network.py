@@ -1,0 +1,141 @@
+"""What every network is to the rest: states after its blocks, one of them asked for, and the scores of its head."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from embedstore.models.layers import Layer
+
+
+class Network(nn.Module):
+    """A language model's network.
+
+    A subclass sets the attributes and writes `states`; `last` and `logits` where it has a final norm or a head.
+
+    Attributes
+    ----------
+    width
+        Channels of the hidden state.
+    layers
+        Number of blocks.
+    pads
+        Whether a sequence that is padded on the right, with its length given, gets what it gets alone. Where it is
+        False, a batch must hold sequences of one length.
+    head
+        What `logits` runs; None where the checkpoint has no masked-LM or causal head.
+    """
+
+    width: int
+    layers: int
+    pads: bool = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Not in the class: an attribute there would hide the module that a subclass sets.
+        self.head: nn.Module | None = None
+
+    def states(self, ids: Tensor, lengths: Tensor | None = None) -> Iterator[Tensor]:
+        """Yield the hidden states, one block at a time.
+
+        Parameters
+        ----------
+        ids
+            Token ids, shape (batch, token), int64.
+        lengths
+            Tokens of each sequence, shape (batch,), int64; what follows them is padding. None (default) when there is
+            none.
+
+        Yields
+        ------
+        Tensor
+            ``layers + 1`` of them, shape (batch, token, width): the embeddings, then the state after each block. Rows
+            of padding hold anything.
+        """
+        raise NotImplementedError
+
+    def state_width(self, number: int) -> int:  # noqa: ARG002 - the same for all, where a subclass does not say otherwise
+        """Return the channels of a state.
+
+        Parameters
+        ----------
+        number
+            0 for the embeddings, k for the state after block k.
+
+        Returns
+        -------
+        int
+        """
+        return self.width
+
+    def last(self, state: Tensor) -> Tensor:
+        """Return the last hidden state from the one after the last block: its final norm, where there is one.
+
+        Parameters
+        ----------
+        state
+            Shape (..., width).
+
+        Returns
+        -------
+        Tensor
+            The same shape.
+        """
+        return state
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return the scores of the ids at each position.
+
+        Parameters
+        ----------
+        hidden
+            Last hidden state, shape (..., width).
+
+        Returns
+        -------
+        Tensor
+            Shape (..., id), before softmax.
+
+        Raises
+        ------
+        NotImplementedError
+            If the network has no head.
+        """
+        if self.head is None:
+            raise NotImplementedError("This network has no language-model head.")
+        scores: Tensor = self.head(hidden)
+        return scores
+
+    def forward(self, ids: Tensor, layer: Layer = -1, lengths: Tensor | None = None) -> Tensor:
+        """Return a hidden state, or a mean of several.
+
+        Parameters
+        ----------
+        ids, lengths
+            As for `states`.
+        layer
+            -1 (default): the last hidden state, after the final norm where there is one. k: the state after block k, 0
+            being the embeddings. (first, last): the mean of the states after the blocks first to last.
+
+        Returns
+        -------
+        Tensor
+            Shape (batch, token, width).
+        """
+        first, final = (
+            (self.layers, self.layers) if layer == -1 else layer if isinstance(layer, tuple) else (layer, layer)
+        )
+        total: Tensor | None = None
+        for number, state in enumerate(self.states(ids, lengths)):
+            if number >= first:
+                total = state if total is None else total + state
+            if number == final:
+                break
+        assert total is not None
+        return self.last(total) if layer == -1 else total / (final - first + 1)
