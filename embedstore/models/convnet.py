@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from embedstore.errors import CheckpointError
+from embedstore.models.network import Network
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
     from embedstore.models.checkpoints import Checkpoint
@@ -56,9 +59,31 @@ class ConvNetSpec:
             for i in range(self.n_layers)
         ]
 
+    def checkpoint(self, network: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return a network as BEND's ConvNetForMaskedLM is stored.
 
-class ConvNet(nn.Module):
+        Parameters
+        ----------
+        network
+            A `ConvNet` of these sizes, with its head.
+
+        Returns
+        -------
+        config : dict
+            Contents of ``config.json``.
+        tensors : dict of str to Tensor
+            Its parameters under BEND's names.
+        """
+        config = {"architectures": ["ConvNetForMaskedLM"], "model_type": "ConvNet", "torch_dtype": "float32"}
+        own = network.state_dict()
+        tensors = {theirs: own[ours] for ours, (theirs,) in official_names(self, head=True).items()}
+        return config | asdict(self), tensors
+
+
+class ConvNet(Network):
     """Blocks of a dilated convolution and a position-wise layer, each with GELU, norm and a residual connection.
+
+    The state 0 is the one-hot input; there is no norm after the last block.
 
     Parameters
     ----------
@@ -72,6 +97,8 @@ class ConvNet(nn.Module):
     Marin et al. 2024, BEND; ``bend/models/dilated_cnn.py``, classes ConvNetModel and ConvNetForMaskedLM.
     """
 
+    pads = True
+
     def __init__(self, spec: ConvNetSpec, head: bool = True) -> None:
         super().__init__()
         self.width = spec.hidden_size
@@ -79,59 +106,24 @@ class ConvNet(nn.Module):
         self.blocks = nn.ModuleList(
             ConvBlock(spec.hidden_size, spec.kernel_size, dilation) for dilation in spec.dilations()
         )
-        self.decoder = (
-            nn.Sequential(
+        if head:
+            self.head = nn.Sequential(
                 nn.Linear(spec.hidden_size, spec.hidden_size),
                 nn.GELU(),
                 nn.LayerNorm(spec.hidden_size),
                 nn.Linear(spec.hidden_size, spec.vocab_size),
             )
-            if head
-            else None
-        )
 
-    def forward(self, ids: Tensor, layer: int = -1) -> Tensor:
-        """Return a hidden state.
-
-        Parameters
-        ----------
-        ids
-            Token ids, shape (batch, token), int64.
-        layer
-            k: the state after block k, 0 being the one-hot input; -1: after the last block.
-
-        Returns
-        -------
-        Tensor
-            Shape (batch, token, width).
-        """
+    def states(self, ids: Tensor, lengths: Tensor | None = None) -> Iterator[Tensor]:
+        """Yield the hidden states; see `Network.states`."""
+        real = None
+        if lengths is not None:
+            real = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None])[..., None]
         x = functional.one_hot(ids, self.width).float()
-        for block in self.blocks[: self.layers if layer < 0 else layer]:
-            x = block(x)
-        return x
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Return the scores of the ids at each position.
-
-        Parameters
-        ----------
-        hidden
-            Last hidden state, shape (..., width).
-
-        Returns
-        -------
-        Tensor
-            Shape (..., vocab_size), before softmax.
-
-        Raises
-        ------
-        NotImplementedError
-            If the network has no head.
-        """
-        if self.decoder is None:
-            raise NotImplementedError("This network has no masked-LM head.")
-        scores: Tensor = self.decoder(hidden)
-        return scores
+        yield x
+        for block in self.blocks:
+            x = block(x, real)
+            yield x
 
 
 class DilatedConvolution(nn.Conv1d):
@@ -181,19 +173,24 @@ class ConvBlock(nn.Module):
         self.linear = nn.Linear(width, width)
         self.linear_norm = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, real: Tensor | None = None) -> Tensor:
         """Return the next hidden state.
 
         Parameters
         ----------
         x
             Hidden state, shape (batch, token, width).
+        real
+            Which tokens are no padding, shape (batch, token, 1), bool. None (default) when all are.
 
         Returns
         -------
         Tensor
             Shape (batch, token, width).
         """
+        if real is not None:
+            # A convolution sees zeros beyond the end of a sequence that is alone; norms and biases fill the padding.
+            x = x * real
         x = x + self.convolution_norm(functional.gelu(self.convolution(x)))
         y: Tensor = x + self.linear_norm(functional.gelu(self.linear(x)))
         return y
@@ -223,7 +220,7 @@ def official_names(spec: ConvNetSpec, head: bool) -> dict[str, tuple[str, ...]]:
         for ours, theirs in parts.items()
     }
     if head:
-        modules |= {f"decoder.{i}": f"cls.decoder.{i}" for i in (0, 2, 3)}
+        modules |= {f"head.{i}": f"cls.decoder.{i}" for i in (0, 2, 3)}
     return {f"{ours}.{kind}": (f"{theirs}.{kind}",) for ours, theirs in modules.items() for kind in ("weight", "bias")}
 
 

@@ -1,4 +1,4 @@
-"""The sequences a language model is trained on: held-out blocks, random windows, masks."""
+"""The sequences a language model is trained on: held-out blocks, random windows, what is to be predicted."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from embedstore.errors import InputError
 from embedstore.genome import Genome
+from embedstore.models.markov import MARKOV_ORDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,16 +29,17 @@ _MOST_VALIDATION_WINDOWS = 512
 
 
 class Batch(NamedTuple):
-    """Inputs and targets of a masked language model.
+    """Inputs and targets of a language model.
 
     Attributes
     ----------
     ids
         What the network sees, shape (window, token), int64.
     chosen
-        The positions to predict, shape (window, token), bool.
+        The positions whose output is to predict an id, shape (window, token), bool.
     targets
-        Ids at the chosen positions, in order, shape (chosen,), int64.
+        The ids to predict, in order, shape (chosen,), int64: those at the chosen positions of a masked language model,
+        those that follow them of one that reads from left to right.
     """
 
     ids: np.ndarray
@@ -78,12 +80,13 @@ class Corpus:
         """Return the letters of the validation windows, shape (window, nucleotide), uint8."""
         return self.letters[self.held_out[:, None] + np.arange(self.window)]
 
-    def training_batch(self, size: int, seed: int, step: int) -> Batch:
+    def training_batch(self, size: int, seed: int, step: int, *, masked: bool = True) -> Batch:
         """Draw a batch; it depends on seed and step alone, so that a resumed run sees what it would have seen.
 
-        Windows are drawn uniformly from the parts for training, half of them as reverse complements. Of the chosen
-        positions (15 %) 80 % are masked, 10 % get a random nucleotide and 10 % stay (Devlin et al. 2019,
-        arXiv:1810.04805), because the frozen model will see sequences without masks.
+        Windows are drawn uniformly from the parts for training, half of them as reverse complements. For a masked
+        language model 15 % of the positions are chosen, of which 80 % are masked, 10 % get a random nucleotide and 10 %
+        stay (Devlin et al. 2019, arXiv:1810.04805), because the frozen model will see sequences without masks.
+        Otherwise every known nucleotide after a known one is to be predicted.
 
         Parameters
         ----------
@@ -91,6 +94,8 @@ class Corpus:
             Windows.
         seed, step
             Of the run.
+        masked
+            For a masked language model (default), or one that reads from left to right.
 
         Returns
         -------
@@ -105,6 +110,8 @@ class Corpus:
         flip = random.random(size) < 0.5
         back = letters[flip, ::-1]
         letters[flip] = np.where(back < 4, 3 - back, 4)
+        if not masked:
+            return _next(letters, context=1)
         batch = _mask(letters, random)
         fate = random.random(batch.ids.shape)
         swapped = batch.chosen & (fate >= 0.8) & (fate < 0.9)
@@ -113,8 +120,11 @@ class Corpus:
         batch.ids[stays] = _ID[letters[stays]]
         return batch
 
-    def validation_batches(self, size: int, seed: int) -> Iterator[Batch]:
-        """Yield the held-out windows, always with the same masks; all chosen positions are masked.
+    def validation_batches(self, size: int, seed: int, *, masked: bool = True) -> Iterator[Batch]:
+        """Yield the held-out windows, always the same.
+
+        For a masked language model all chosen positions are masked. Otherwise the nucleotides to predict are those that
+        the Markov model predicts: five known ones are to the left of them.
 
         Parameters
         ----------
@@ -122,6 +132,8 @@ class Corpus:
             Windows of a batch.
         seed
             Of the run.
+        masked
+            For a masked language model (default), or one that reads from left to right.
 
         Yields
         ------
@@ -130,7 +142,8 @@ class Corpus:
         random = np.random.default_rng([seed, 2])
         windows = self.validation_windows()
         for first in range(0, len(windows), size):
-            yield _mask(windows[first : first + size], random)
+            part = windows[first : first + size]
+            yield _mask(part, random) if masked else _next(part, context=MARKOV_ORDER)
 
 
 def read_corpus(
@@ -224,3 +237,12 @@ def _mask(letters: np.ndarray, random: np.random.Generator) -> Batch:
     targets = ids[chosen]
     ids[chosen] = MASK
     return Batch(ids, chosen, targets)
+
+
+def _next(letters: np.ndarray, context: int) -> Batch:
+    """Let each token predict the next one, where that and `context` letters before it are known."""
+    ids = _ID[letters]
+    known = np.lib.stride_tricks.sliding_window_view(letters, context + 1, axis=1).max(-1) < 4
+    chosen = np.zeros((len(ids), ids.shape[1] - 1), bool)
+    chosen[:, context - 1 :] = known
+    return Batch(ids[:, :-1], chosen, ids[:, 1:][chosen])

@@ -9,6 +9,9 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+MARKOV_ORDER = 5
+"""Letters of a context in the yardstick of pretraining."""
+
 
 def markov_counts(stretches: Iterable[np.ndarray], order: int) -> np.ndarray:
     """Count which nucleotide follows each context.

@@ -1,37 +1,37 @@
-"""Masked-LM pretraining of BEND's dilated ResNet on a genome."""
+"""Pretraining of BEND's two language models, the dilated ResNet and the AWD-LSTM, on a genome."""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
-import signal
-import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch.nn import functional
 
 from embedstore.errors import InputError, NonFiniteError
-from embedstore.models.convnet import ConvNet, ConvNetSpec
-from embedstore.models.corpus import FIRST_LETTER, Batch, Corpus, read_corpus
-from embedstore.models.markov import markov_counts, markov_perplexity
+from embedstore.models.corpus import Batch, Corpus, read_corpus
+from embedstore.models.interrupt import noted_interrupt
+from embedstore.models.markov import MARKOV_ORDER, markov_counts, markov_perplexity
+from embedstore.models.objectives import OBJECTIVES, VOCABULARY, Objective
 from embedstore.models.training_state import load_state, save_checkpoint, save_state
 from embedstore.progress import progress_bar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from typing import Literal
 
-    import numpy as np
     import pandas as pd
 
 _log = logging.getLogger(__name__)
 
-_MARKOV_ORDER = 5
+# BEND's sizes.
+_CHANNELS = {"convnet": 256, "awd_lstm": 64}
+_LAYERS = {"convnet": 30, "awd_lstm": 1}
 _WARM_UP = 0.05
 _WEIGHT_DECAY = 0.01
 _GRADIENT_NORM = 1.0
@@ -47,14 +47,17 @@ class PretrainResult(NamedTuple):
     steps
         Optimizer steps done, over all runs into this folder.
     perplexity
-        On masked nucleotides of the held-out windows. The model sees both sides of a nucleotide.
+        On the held-out windows. The ResNet predicts masked nucleotides from both sides, the AWD-LSTM from the left side
+        every nucleotide that the Markov model predicts.
     markov_perplexity
         Of an order-5 Markov model, which sees the five nucleotides to the left only, on the same windows.
     seconds
         Time spent, over all runs.
     history
         One row per evaluation: step, seconds, nucleotides (seen in training), learning_rate, loss (mean since the last
-        row, nats per masked nucleotide), perplexity.
+        row, nats per predicted nucleotide, without penalties), perplexity.
+    predicts
+        What `perplexity` is of, in words.
     """
 
     path: Path
@@ -63,16 +66,19 @@ class PretrainResult(NamedTuple):
     markov_perplexity: float
     seconds: float
     history: pd.DataFrame
+    predicts: str
 
 
 def pretrain(
     fasta: str | Path | Mapping[str, np.ndarray],
     out: str | Path,
     *,
-    hidden: int = 256,
-    layers: int = 30,
+    architecture: Literal["convnet", "awd_lstm"] = "convnet",
+    hidden: int | None = None,
+    layers: int | None = None,
     kernel: int = 9,
     dilation_cycle: int = 6,
+    dropout: float = 0.2,
     window: int = 512,
     batch_size: int = 32,
     learning_rate: float = 1e-3,
@@ -86,12 +92,13 @@ def pretrain(
     resume: bool = True,
     progress: bool = True,
 ) -> PretrainResult:
-    """Train a dilated ResNet to predict masked nucleotides of a genome.
+    """Train a language model on a genome: a dilated ResNet on masked nucleotides, or an AWD-LSTM on each next one.
 
-    15 % of the nucleotides are to be predicted (80 % of them masked, 10 % replaced, 10 % left), on random windows of
-    either strand. AdamW, the rate rising over the first 5 % of the run and falling to zero along a cosine. Held-out
-    blocks give the perplexity, set beside that of an order-5 Markov model fitted on the training blocks. The two are
-    not the same task: the language model sees both sides of a nucleotide, the Markov model the left one.
+    Random windows of either strand. For the ResNet 15 % of the nucleotides are to be predicted (80 % of them masked,
+    10 % replaced, 10 % left). AdamW, the rate rising over the first 5 % of the run and falling to zero along a cosine.
+    Held-out blocks give the perplexity, set beside that of an order-5 Markov model fitted on the training blocks. With
+    the ResNet the two are not the same task: it sees both sides of a nucleotide, the Markov model the left one. With
+    the AWD-LSTM they are: both see the left side only, and the same nucleotides are predicted.
 
     The state is saved at every evaluation and on Ctrl-C. The same call then goes on; a run of so many `steps` that was
     interrupted gives the same weights as one that was not.
@@ -102,11 +109,19 @@ def pretrain(
         Genome in FASTA format, or sequences by name, each uint8 ASCII, upper case. Held in memory, a byte per
         nucleotide.
     out
-        Folder for the checkpoint (in the layout of BEND's ConvNetForMaskedLM) and, in ``training/``, the state and the
-        history of the run.
-    hidden, layers, kernel, dilation_cycle
-        Channels, blocks, nucleotides under a convolution (odd), and blocks until the dilation (1, 2, 4, ... 32) begins
-        anew. The defaults are BEND's model, which wants a GPU; 64 channels and 8 blocks train on a CPU in minutes.
+        Folder for the checkpoint (in the layout of BEND's ConvNetForMaskedLM or AWDLSTMForLM) and, in ``training/``,
+        the state and the history of the run.
+    architecture
+        ``"convnet"`` (default), the ResNet, or ``"awd_lstm"``.
+    hidden, layers
+        Channels, and blocks or LSTM layers. The default is BEND's model: 256 and 30, or 64 and 1. That ResNet wants a
+        GPU; 64 channels and 8 blocks train on a CPU in minutes.
+    kernel, dilation_cycle
+        Of the ResNet: nucleotides under a convolution (odd, default 9), and blocks until the dilation (1, 2, 4, ... 32)
+        begins anew (default 6).
+    dropout
+        Of the AWD-LSTM: its dropout rates as a share of BEND's (input 0.65, between layers 0.3, output 0.4, recurrent
+        weights 0.5), 0 to 1. Default 0.2.
     window
         Nucleotides of a training window. Default 512.
     batch_size
@@ -145,12 +160,15 @@ def pretrain(
     NonFiniteError
         If the loss is no longer finite; what was saved before stays.
     """
-    spec = ConvNetSpec(FIRST_LETTER + 4, hidden, layers, kernel, dilation_cycle)
+    if architecture not in OBJECTIVES:
+        raise InputError(f"architecture={architecture!r}: wanted one of {', '.join(OBJECTIVES)}.")
     settings = {
-        "hidden": hidden,
-        "layers": layers,
+        "architecture": architecture,
+        "hidden": _CHANNELS[architecture] if hidden is None else hidden,
+        "layers": _LAYERS[architecture] if layers is None else layers,
         "kernel": kernel,
         "dilation_cycle": dilation_cycle,
+        "dropout": dropout,
         "window": window,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
@@ -161,12 +179,12 @@ def pretrain(
         "seed": seed,
         "other_letters": other_letters,
     }
-    _check(settings, FIRST_LETTER + 4)
+    _check(settings)
     folder = Path(out)
     state = folder / "training" / "state.safetensors"
     _check_folder(folder, state, resume)
     corpus = read_corpus(fasta, window=window, held_out_share=held_out_share, seed=seed, other_letters=other_letters)
-    run = _Run(spec, corpus, {**settings, "genome": corpus.digest}, folder, state, torch.device(device))
+    run = _Run(corpus, {**settings, "genome": corpus.digest}, folder, state, torch.device(device))
     if state.exists():
         run.restore()
     run.train(progress)
@@ -178,14 +196,12 @@ class _Run:
 
     def __init__(
         self,
-        spec: ConvNetSpec,
         corpus: Corpus,
         settings: dict[str, Any],
         folder: Path,
         state: Path,
         device: torch.device,
     ) -> None:
-        self.spec = spec
         self.corpus = corpus
         self.settings = settings
         self.folder = folder
@@ -193,13 +209,14 @@ class _Run:
         self.device = device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings["seed"])
-            self.network = ConvNet(spec).to(device)
+            self.objective: Objective = OBJECTIVES[settings["architecture"]](settings)
+        self.network = self.objective.network.to(device)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), weight_decay=_WEIGHT_DECAY, fused=True)
         self.step = 0
         self.seconds = 0.0
         self.history: list[dict[str, float]] = []
         self.losses: list[float] = []  # since the last evaluation
-        counts = markov_counts(corpus.training_parts(), _MARKOV_ORDER)
+        counts = markov_counts(corpus.training_parts(), MARKOV_ORDER)
         self.markov = markov_perplexity(counts, corpus.validation_windows())
 
     def restore(self) -> None:
@@ -220,7 +237,7 @@ class _Run:
             "losses": self.losses,
         }
         self.state.parent.mkdir(parents=True, exist_ok=True)
-        save_checkpoint(self.folder, self.network, self.spec)
+        save_checkpoint(self.folder, self.network, self.objective.spec)
         lines = "".join(json.dumps(row) + "\n" for row in self.history)
         (self.state.parent / "history.jsonl").write_text(lines, encoding="utf-8")
         save_state(self.state, self.network, self.optimizer, run)
@@ -237,7 +254,7 @@ class _Run:
         by_steps = self.settings["steps"] is not None
         total = self.settings["steps"] if by_steps else round(60 * self.settings["minutes"])
         bar = progress_bar(None, "pretrain", show=progress, total=total, unit="step" if by_steps else "s")
-        with bar, _interrupt() as interrupted:
+        with bar, noted_interrupt() as interrupted:
             start = time.monotonic() - self.seconds
             while (done := self.fraction()) < 1:
                 rate = self.settings["learning_rate"] * _schedule(done)
@@ -258,14 +275,16 @@ class _Run:
 
         perplexity = self.history[-1]["perplexity"]
         _log.info(
-            "%s: held-out perplexity %.3f (sees both sides); order-%d Markov model %.3f (sees the left side only)",
+            "%s: held-out perplexity %.3f per %s; order-%d Markov model %.3f (sees the left side only)",
             self.folder,
             perplexity,
-            _MARKOV_ORDER,
+            self.objective.predicts,
+            MARKOV_ORDER,
             self.markov,
         )
         history = pd.DataFrame(self.history)
-        return PretrainResult(self.folder, self.step, perplexity, self.markov, self.seconds, history)
+        predicts = self.objective.predicts
+        return PretrainResult(self.folder, self.step, perplexity, self.markov, self.seconds, history, predicts)
 
     def _status(self) -> dict[str, str]:
         """Return what stands beside the bar."""
@@ -276,14 +295,16 @@ class _Run:
 
     def _train_step(self, rate: float) -> float:
         """Do one step and return its loss."""
-        batch = self.corpus.training_batch(self.settings["batch_size"], self.settings["seed"], self.step)
+        size, seed = self.settings["batch_size"], self.settings["seed"]
+        batch = self.corpus.training_batch(size, seed, self.step, masked=self.objective.masked)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.network.train()
+        hidden, penalty = self.objective.run(self._ids(batch), np.random.default_rng([seed, 3, self.step]))
         # A batch of nothing but N has no targets; its loss is then zero, not 0 / 0.
-        loss = self._loss(batch) / max(1, len(batch.targets))
+        loss = self._loss(hidden, batch) / max(1, len(batch.targets))
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # not annotated in torch
+        (loss + penalty).backward()  # type: ignore[no-untyped-call]  # not annotated in torch
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), _GRADIENT_NORM)
         value = loss.item()
         if not math.isfinite(value):
@@ -300,8 +321,9 @@ class _Run:
         self.network.eval()
         total, count = 0.0, 0
         with torch.inference_mode():
-            for batch in self.corpus.validation_batches(self.settings["batch_size"], self.settings["seed"]):
-                total += self._loss(batch).item()
+            size, seed = self.settings["batch_size"], self.settings["seed"]
+            for batch in self.corpus.validation_batches(size, seed, masked=self.objective.masked):
+                total += self._loss(self.network(self._ids(batch)), batch).item()
                 count += len(batch.targets)
         self.history.append(
             {
@@ -315,9 +337,12 @@ class _Run:
         )
         self.losses.clear()
 
-    def _loss(self, batch: Batch) -> torch.Tensor:
+    def _ids(self, batch: Batch) -> torch.Tensor:
+        """Return what the network sees of a batch."""
+        return torch.from_numpy(batch.ids).to(self.device)
+
+    def _loss(self, hidden: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Return the summed negative log likelihood of a batch's targets, in nats."""
-        hidden = self.network(torch.from_numpy(batch.ids).to(self.device))
         chosen = torch.from_numpy(batch.chosen).to(self.device)
         targets = torch.from_numpy(batch.targets).to(self.device)
         return functional.cross_entropy(self.network.logits(hidden[chosen]), targets, reduction="sum")
@@ -330,16 +355,17 @@ def _schedule(done: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (done - _WARM_UP) / (1 - _WARM_UP)))
 
 
-def _check(settings: dict[str, Any], ids: int) -> None:
+def _check(settings: dict[str, Any]) -> None:
     """Raise where a setting makes no sense."""
     if (settings["steps"] is None) == (settings["minutes"] is None):
         raise InputError("Give either steps= or minutes=, the length of the run.")
     limits = {
-        "hidden": (ids, math.inf),
+        "hidden": (VOCABULARY if settings["architecture"] == "convnet" else 1, math.inf),
         "layers": (1, math.inf),
         "kernel": (1, math.inf),
         "dilation_cycle": (1, math.inf),
-        "window": (_MARKOV_ORDER + 1, math.inf),
+        "dropout": (0, 1),
+        "window": (MARKOV_ORDER + 1, math.inf),
         "batch_size": (1, math.inf),
         "learning_rate": (1e-12, 1),
         "steps": (1, math.inf),
@@ -363,23 +389,3 @@ def _check_folder(folder: Path, state: Path, resume: bool) -> None:
         raise InputError(
             f"{folder} holds a checkpoint that was not trained here, or lost its state; give another folder."
         )
-
-
-@contextmanager
-def _interrupt() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into an event, so that no step is cut in half; the second one interrupts at once."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def note(_number: int, _frame: object) -> None:
-        event.set()
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from embedstore.errors import CheckpointError, InputError
-from embedstore.models.convnet import official_names
 from embedstore.models.corpus import FIRST_LETTER, MASK, PAD, UNKNOWN
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import torch
+    from torch import nn
 
-    from embedstore.models.convnet import ConvNet, ConvNetSpec
+    from embedstore.models.awd_lstm import AwdLstmSpec
+    from embedstore.models.convnet import ConvNetSpec
 
 _SPECIAL = {"[PAD]": PAD, "[MASK]": MASK, "[UNK]": UNKNOWN}
 _VOCABULARY = {**_SPECIAL, **{letter: FIRST_LETTER + i for i, letter in enumerate("acgt")}}
 _ROLES = {"pad_token": "[PAD]", "mask_token": "[MASK]", "unk_token": "[UNK]"}
 
 
-def save_checkpoint(folder: Path, network: ConvNet, spec: ConvNetSpec) -> None:
-    """Write a model as BEND's ConvNetForMaskedLM, with GPN's tokenizer files; `embedstore.models.load` reads it.
+def save_checkpoint(folder: Path, network: nn.Module, spec: ConvNetSpec | AwdLstmSpec) -> None:
+    """Write a model in BEND's layout, with GPN's tokenizer files; `embedstore.models.load` reads it.
 
     Parameters
     ----------
@@ -38,22 +38,15 @@ def save_checkpoint(folder: Path, network: ConvNet, spec: ConvNetSpec) -> None:
     spec
         Its sizes.
     """
-    config = {
-        "architectures": ["ConvNetForMaskedLM"],
-        "model_type": "ConvNet",
-        "torch_dtype": "float32",
-        **asdict(spec),
-    }
+    config, tensors = spec.checkpoint(network)
     _write_json(folder / "config.json", config)
     _write_json(folder / "special_tokens_map.json", _ROLES)
     _write_json(folder / "tokenizer_config.json", {**_ROLES, "tokenizer_class": "PreTrainedTokenizerFast"})
     _write_json(folder / "tokenizer.json", _tokenizer())
-    own = network.state_dict()
-    tensors = {theirs: own[ours].cpu() for ours, (theirs,) in official_names(spec, head=True).items()}
     _write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
 
 
-def save_state(file: Path, network: ConvNet, optimizer: torch.optim.Optimizer, run: dict[str, Any]) -> None:
+def save_state(file: Path, network: nn.Module, optimizer: torch.optim.Optimizer, run: dict[str, Any]) -> None:
     """Write everything that a later run needs to go on, in one step.
 
     Parameters
@@ -65,14 +58,14 @@ def save_state(file: Path, network: ConvNet, optimizer: torch.optim.Optimizer, r
     run
         Settings, steps done, history; as JSON can hold it.
     """
-    tensors = {f"network.{name}": tensor.cpu() for name, tensor in network.state_dict().items()}
+    tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     for i, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{name}": tensor.cpu() for name, tensor in state.items()}
+        tensors |= {f"optimizer.{i}.{name}": tensor for name, tensor in state.items()}
     _write_tensors(file, tensors, {"run": json.dumps(run)})
 
 
 def load_state(
-    file: Path, network: ConvNet, optimizer: torch.optim.Optimizer, settings: dict[str, Any]
+    file: Path, network: nn.Module, optimizer: torch.optim.Optimizer, settings: dict[str, Any]
 ) -> dict[str, Any]:
     """Read what `save_state` wrote, into a network and an optimizer.
 
@@ -122,7 +115,7 @@ def load_state(
     return run
 
 
-def _restore(tensors: dict[str, torch.Tensor], network: ConvNet, optimizer: torch.optim.Optimizer) -> None:
+def _restore(tensors: dict[str, torch.Tensor], network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Put saved tensors where they belong."""
     moments: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
@@ -169,7 +162,12 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 def _write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
     """Write a safetensors file that is either the old or the new one, whenever the run ends."""
     part = path.with_name(path.name + ".part")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata)
+    # Copies: safetensors refuses tensors that share memory, as the two ends of a tied embedding do.
+    save_file(
+        {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()},
+        part,
+        metadata,
+    )
     with part.open("rb+") as file:
         os.fsync(file.fileno())
     part.replace(path)

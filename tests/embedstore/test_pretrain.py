@@ -21,6 +21,9 @@ from safetensors.torch import load_file, save_file
 from embedstore.errors import CheckpointError, InputError, NonFiniteError
 from embedstore.models import load
 from embedstore.models import pretrain as module
+from embedstore.models.awd_lstm import build_awd_lstm
+from embedstore.models.checkpoints import read_checkpoint
+from embedstore.models.convnet import build_convnet
 from embedstore.models.corpus import FIRST_LETTER, MASK, UNKNOWN, Corpus, read_corpus
 from embedstore.models.markov import markov_counts, markov_perplexity
 from embedstore.models.pretrain import pretrain
@@ -156,8 +159,9 @@ def interrupt_after(monkeypatch, step):
     monkeypatch.setattr(module._Run, "_train_step", interrupted)
 
 
-def test_an_interrupted_run_goes_on_to_the_same_weights(source, tmp_path, monkeypatch, caplog):
-    options = TINY | {"steps": 12, "evaluations": 3, "layers": 1}
+@pytest.mark.parametrize(("architecture", "layers"), [("convnet", 1), ("awd_lstm", 2)])
+def test_an_interrupted_run_goes_on_to_the_same_weights(source, tmp_path, monkeypatch, caplog, architecture, layers):
+    options = TINY | {"steps": 12, "evaluations": 3, "architecture": architecture, "layers": layers}
     whole = pretrain(source, tmp_path / "whole", **options)
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
@@ -166,7 +170,8 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(source, tmp_path, monkey
             pretrain(source, tmp_path / "parts", **options)
     assert signal.getsignal(signal.SIGINT) is handler
     # What is there already can be loaded.
-    assert load(tmp_path / "parts").width == 32
+    build = build_convnet if architecture == "convnet" else build_awd_lstm
+    assert build(read_checkpoint(tmp_path / "parts")).width == 32
     caplog.set_level(logging.INFO)
     parts = pretrain(source, tmp_path / "parts", **options)
     assert "going on after step 7" in caplog.text
@@ -238,9 +243,7 @@ def test_in_another_thread(source, tmp_path):
 
 
 def test_a_loss_that_is_not_finite(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        module._Run, "_loss", lambda self, batch: self.network(torch.tensor([[3]])).sum() * float("nan")
-    )
+    monkeypatch.setattr(module._Run, "_loss", lambda self, hidden, batch: hidden.sum() * float("nan"))
     with pytest.raises(NonFiniteError, match="the loss is nan at step 0.*lower learning_rate"):
         pretrain(source, tmp_path / "lm", steps=5, **TINY)
 
@@ -260,6 +263,9 @@ def test_batches_of_n_only(tmp_path):
         ({"steps": 0}, "steps=0: wanted a value of at least 1"),
         ({"steps": 1, "hidden": 6}, "hidden=6: wanted a value of at least 7"),
         ({"steps": 1, "kernel": 4}, "wanted an odd number"),
+        ({"steps": 1, "architecture": "lstm"}, "architecture='lstm': wanted one of convnet, awd_lstm"),
+        ({"steps": 1, "architecture": "awd_lstm", "dropout": 1.5}, "dropout=1.5: wanted a value of at least 0"),
+        ({"steps": 1, "architecture": "awd_lstm", "hidden": 0}, "hidden=0: wanted a value of at least 1"),
         ({"steps": 1, "held_out_share": 0.9}, "held_out_share=0.9"),
         ({"steps": 1, "window": 5}, "window=5"),
         ({"steps": 1, "window": 4096}, "0 whole blocks of 65,536"),
