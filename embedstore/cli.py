@@ -66,7 +66,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_embed(commands, "embed", "embed a task with a model into a store; goes on where a stopped run was", _embed)
     _add_pretrain(commands)
     models = commands.add_parser("models", help="list the known models, or show one")
-    models.add_argument("model", nargs="?", metavar="MODEL")
+    models.add_argument("model", nargs="?", metavar="MODEL", help="its name, or your own record: a TOML file")
+    models.add_argument("--json", action="store_true", help="everything, for programs")
     models.set_defaults(run=_models)
     tasks = commands.add_parser("tasks", help="list the known task records, or show one")
     tasks.add_argument("task", nargs="?", metavar="TASK")
@@ -299,12 +300,20 @@ def _embed(arguments: argparse.Namespace) -> int:
 
 
 def _add_pretrain(commands: argparse._SubParsersAction[Any]) -> None:
-    text = "train BEND's dilated ResNet language model on a FASTA; goes on where a stopped run was"
+    text = "train a language model of BEND, ResNet or AWD-LSTM, on a FASTA; goes on where a stopped run was"
     parser = commands.add_parser("pretrain", help=text, description=text)
     parser.add_argument("fasta", metavar="FASTA")
     parser.add_argument("--out", required=True, metavar="DIR", help="checkpoint folder")
-    parser.add_argument("--hidden", type=int, default=64, help="channels (BEND: 256; default: %(default)s)")
-    parser.add_argument("--layers", type=int, default=8, help="residual blocks (BEND: 30; default: %(default)s)")
+    parser.add_argument(
+        "--architecture",
+        choices=("convnet", "awd-lstm"),
+        default="convnet",
+        help="the ResNet, on masked nucleotides, or the AWD-LSTM, on each next one (default: %(default)s)",
+    )
+    parser.add_argument("--hidden", type=int, default=64, help="channels (BEND: 256 or 64; default: %(default)s)")
+    parser.add_argument(
+        "--layers", type=int, metavar="N", help="residual blocks (BEND: 30; default: 8) or LSTM layers (default: 1)"
+    )
     parser.add_argument("--steps", type=int, metavar="N", help="training steps in all")
     parser.add_argument("--minutes", type=float, metavar="T", help="time to train for")
     parser.add_argument("--seed", type=int, default=0)
@@ -316,11 +325,14 @@ def _add_pretrain(commands: argparse._SubParsersAction[Any]) -> None:
 def _pretrain(arguments: argparse.Namespace) -> int:
     from embedstore.models.pretrain import pretrain
 
+    lstm = arguments.architecture == "awd-lstm"
+    layers = 1 if lstm else 8
     result = pretrain(
         arguments.fasta,
         arguments.out,
+        architecture="awd_lstm" if lstm else "convnet",
         hidden=arguments.hidden,
-        layers=arguments.layers,
+        layers=layers if arguments.layers is None else arguments.layers,
         steps=arguments.steps,
         minutes=arguments.minutes,
         seed=arguments.seed,
@@ -331,21 +343,37 @@ def _pretrain(arguments: argparse.Namespace) -> int:
         checkpoint=result.path,
         steps=result.steps,
         seconds=f"{result.seconds:.0f}",
-        validation_perplexity=f"{result.perplexity:.4f} per masked nucleotide (sees both sides)",
+        validation_perplexity=f"{result.perplexity:.4f} per {result.predicts}",
         order_5_Markov=f"{result.markov_perplexity:.4f} per nucleotide (sees the left side)",
     )
     return 0
 
 
 def _models(arguments: argparse.Namespace) -> int:
-    from embedstore.models import record, records
+    from embedstore.models.installed import function_record, installed
+    from embedstore.models.records import record, records, summary
 
     if arguments.model:
-        _show(**record(arguments.model).to_dict())
-        return 0
-    for model in records().values():
-        print(f"{model.id:26} {model.architecture:22} {model.hub}".rstrip())
+        shown = [record(arguments.model)]
+    else:
+        shown = [*records().values(), *map(function_record, installed().values())]
+    found = [{**model.to_dict(), "bytes_per_megabase": model.bytes_per_megabase} for model in shown]
+    if arguments.json:
+        print(json.dumps(found[0] if arguments.model else found, indent=2))
+    elif arguments.model:
+        _show(**found[0])
+    else:
+        _print_table([summary(model) for model in shown])
     return 0
+
+
+def _print_table(rows: list[dict[str, str]]) -> None:
+    """Print rows in aligned columns, those of numbers to the right."""
+    left = ("id", "architecture", "licence")
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+    for row in [{name: name for name in widths}, *rows]:
+        cells = [row[name].ljust(width) if name in left else row[name].rjust(width) for name, width in widths.items()]
+        print("  ".join(cells).rstrip())
 
 
 def _tasks(arguments: argparse.Namespace) -> int:
