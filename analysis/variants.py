@@ -217,7 +217,7 @@ def score_variants(store: Store, task: str, model: str) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If the task is not one of variants, or the embedding is not float32.
+        If the task is not one of variants, or the embedding was not computed and stored in float32.
     IncompleteError
         If a block is not embedded yet.
 
@@ -233,6 +233,12 @@ def score_variants(store: Store, task: str, model: str) -> pd.DataFrame:
         raise InputError(
             f"{store.path}: {task}/{model} is stored as {embedding.dtype}; the small differences of variants need "
             'float32: embed the task with dtype="float32".'
+        )
+    precision = embedding.fingerprint.get("precision", "float32")
+    if precision != "float32":
+        raise InputError(
+            f"{store.path}: {task}/{model} was computed in {precision}, whose errors are as large as what variants "
+            'change: embed the task with a model loaded with precision="float32".'
         )
     rows = _rows_at(embedding, samples["offset"].to_numpy())
     # Two samples per variant, one after the other.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from embedstore.errors import InputError, did_you_mean
+from embedstore.models.precision import Precision, default_precision
 
 if TYPE_CHECKING:
     import argparse
@@ -22,11 +23,32 @@ def add_store_argument(parser: argparse.ArgumentParser) -> None:
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what says which model to load."""
     parser.add_argument(
-        "--model", required=True, metavar="M", help="a known model, a checkpoint folder, or ORG/NAME with --revision"
+        "--model",
+        required=True,
+        metavar="M",
+        help="a known model, a checkpoint folder, a record (.toml), an installed encoder, or ORG/NAME with --revision",
     )
     parser.add_argument("--checkpoint", metavar="DIR", help="local folder with the weights of a known model")
     parser.add_argument("--revision", metavar="HASH", help="40-digit commit of a hub model")
-    parser.add_argument("--layer", type=int, default=-1, help="hidden layer to keep (default: the last)")
+    parser.add_argument(
+        "--layer",
+        type=_layer,
+        default=-1,
+        metavar="L",
+        help="hidden state to keep: -1 the last (default), 0 the embeddings, k after block k, mean, or 9-12 (their mean)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        help="of the sums (default: float32; tf32 on CUDA where float16 rows are stored)",
+    )
+    parser.add_argument("--no-windows", action="store_true", help="refuse sequences longer than the model's context")
+    parser.add_argument(
+        "--rules",
+        choices=("authors", "bend"),
+        default="authors",
+        help="inputs as the model's authors make them, or as BEND's code did (default: %(default)s)",
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (default: %(default)s)")
     parser.add_argument("--name", metavar="N", help="name of the embedding in the store (default: the model's)")
 
@@ -61,14 +83,29 @@ def add_other_letters(parser: argparse._ActionsContainer) -> None:
 def load_model(arguments: argparse.Namespace) -> Model:
     """Load the model that the arguments name."""
     from embedstore.models import load
+    from embedstore.models.installed import installed
 
+    precision = arguments.precision
+    if precision is None and arguments.model not in installed():
+        precision = default_precision(arguments.device, arguments.dtype)
     return load(
         arguments.model,
         checkpoint=arguments.checkpoint,
         revision=arguments.revision,
         device=arguments.device,
         layer=arguments.layer,
+        precision=precision,
+        windows=not arguments.no_windows,
+        rules=arguments.rules,
     )
+
+
+def _layer(text: str) -> int | str:
+    """Read a layer: a number, or the name of a mean, which only the model can check."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
 
 
 def load_task(arguments: argparse.Namespace) -> Task | None:

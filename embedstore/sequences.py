@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from embedstore.tokenizers.tokens import Alphabet
+
 # IUPAC-IUB nomenclature for incompletely specified bases (Nucleic Acids Res. 13:3021, 1985). U pairs with A;
 # A becomes T, since embedstore writes DNA. A letter that is not in the table is its own complement.
 _COMPLEMENT = np.arange(256, dtype=np.uint8)
@@ -25,6 +27,17 @@ _COMPLEMENT[np.frombuffer(b"ACGTURYSWKMBDHVN", np.uint8)] = np.frombuffer(b"TGCA
 
 _PLAIN = np.zeros(256, bool)
 _PLAIN[list(b"ACGTN")] = True
+
+AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
+"""The letters of the twenty amino acids."""
+
+_LONG = 30
+_NOT_NUCLEOTIDE = np.ones(256, bool)
+_NOT_NUCLEOTIDE[list(b"ACGTUN")] = False
+# What a sequence of an alphabet must not hold.
+_NOT_IN = {"dna": np.ones(256, bool), "protein": np.ones(256, bool)}
+_NOT_IN["dna"][list(b"ACGTURYSWKMBDHVN")] = False
+_NOT_IN["protein"][list(AMINO_ACIDS.encode() + b"XBZUOJ")] = False
 
 # Row i is the one-hot vector of the byte i.
 _ONE_HOT = np.zeros((256, 4), np.float32)
@@ -194,3 +207,38 @@ def one_hot(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
            [0., 0., 0., 0.]], dtype=float32)
     """
     return _ONE_HOT[codes]
+
+
+def check_letters(codes: NDArray[np.uint8], alphabet: Alphabet, what: str) -> None:
+    """Raise where a sequence cannot be of an alphabet.
+
+    Parameters
+    ----------
+    codes
+        Shape (letter,), dtype uint8, upper-case ASCII letters.
+    alphabet
+        ``"dna"``: the letters must be IUPAC nucleotide codes. ``"protein"``: they must be amino acids, X, B, Z, U, O or
+        J, and a sequence of thirty letters or more must not be made of nucleotide letters alone, with all of A, C, G
+        and T (or U) among them: no protein known is.
+    what
+        Begins the message.
+
+    Raises
+    ------
+    InputError
+        Naming the first wrong letter and its position.
+    """
+    wrong = _NOT_IN[alphabet][codes]
+    if wrong.any():
+        place = int(wrong.argmax())
+        letter = chr(codes[place])
+        looks = " The sequence looks like a protein." if alphabet == "dna" and letter in AMINO_ACIDS else ""
+        wanted = "nucleotides (IUPAC codes)" if alphabet == "dna" else "amino acids"
+        raise InputError(f"{what} takes {wanted}; letter {place + 1} of the sequence is {letter!r}.{looks}")
+    if alphabet == "protein" and len(codes) >= _LONG and not _NOT_NUCLEOTIDE[codes].any():
+        seen = set(np.flatnonzero(np.bincount(codes)).tolist())
+        if seen >= set(b"ACG") and seen & set(b"TU"):
+            raise InputError(
+                f"{what} takes amino acids; a sequence of {len(codes):,} letters, all of them A, C, G, T, U or N, "
+                "looks like DNA. Translate it first."
+            )

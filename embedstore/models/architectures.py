@@ -4,18 +4,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from embedstore.errors import CheckpointError
-from embedstore.models import convnet, esm, windows
-from embedstore.tokenizers import CharacterTokenizer, KmerTokenizer
+from torch import nn
+
+from embedstore.errors import CheckpointError, InputError
+from embedstore.models import awd_lstm, bert, caduceus, calm, convnet, esm, hyenadna, native
+from embedstore.models.windows import by_letters, by_tokens, in_order
+from embedstore.tokenizers import (
+    BpeTokenizer,
+    CharacterTokenizer,
+    CodonTokenizer,
+    KmerTokenizer,
+    LongestMatchTokenizer,
+    OverlappingKmerTokenizer,
+    bend_order,
+)
+from embedstore.tokenizers.vocabulary import read_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from torch import nn
-
     from embedstore.models.checkpoints import Checkpoint
+    from embedstore.models.network import Network
+    from embedstore.models.windows import WindowRule
     from embedstore.tokenizers import Tokenizer
+
+_DNABERT2_LETTERS = 10_000  # what its authors advise, and BEND's rule; its positions have no limit
 
 
 class Architecture(NamedTuple):
@@ -24,9 +38,10 @@ class Architecture(NamedTuple):
     Attributes
     ----------
     recognise
-        Whether a checkpoint is of this architecture, by the fields of its config and the keys of its weights.
+        Whether a checkpoint is of this architecture, by the fields of its config, the keys of its weights and, where
+        two architectures differ in nothing else, its vocabulary.
     build
-        The network with the checkpoint's weights. It has `width`, `layers` and a forward of (ids, layer).
+        The network with the checkpoint's weights.
     tokenizer
         The tokenizer of a checkpoint folder.
     window_rule
@@ -34,24 +49,134 @@ class Architecture(NamedTuple):
     """
 
     recognise: Callable[[Checkpoint], bool]
-    build: Callable[[Checkpoint], nn.Module]
+    build: Callable[[Checkpoint], Network]
     tokenizer: Callable[[Path], Tokenizer]
-    window_rule: Callable[[Any, Checkpoint], windows.WindowRule]
+    window_rule: Callable[[Any, Checkpoint], WindowRule]
+
+
+def _whole(tokenizer: Tokenizer, _checkpoint: Checkpoint) -> WindowRule:
+    return by_letters(tokenizer)
+
+
+def _all_positions(tokenizer: Tokenizer, checkpoint: Checkpoint) -> WindowRule:
+    """Fill every position of a model that counts tokens, the special ones included."""
+    room = checkpoint.integer("max_position_embeddings") - len(tokenizer.prefix) - len(tokenizer.suffix)
+    return by_tokens(tokenizer, max(1, room))
+
+
+def _stated_length(tokenizer: Tokenizer, checkpoint: Checkpoint) -> WindowRule:
+    """Cut where the tokenizer's file says; a file without a length says 10 ** 30."""
+    stated = checkpoint.tokenizer_config.get("model_max_length")
+    return by_letters(tokenizer, stated if isinstance(stated, int) and 0 < stated < 10**9 else None)
+
+
+def _nucleotide_transformer(tokenizer: KmerTokenizer, checkpoint: Checkpoint) -> WindowRule:
+    most = esm.esm_max_tokens(checkpoint)
+    return by_letters(tokenizer, (most - len(tokenizer.prefix) - len(tokenizer.suffix)) * tokenizer.k, most)
+
+
+def _vocabulary(checkpoint: Checkpoint) -> list[str]:
+    """Return the words of a checkpoint's vocabulary file; none where it has no such file."""
+    path = checkpoint.folder / "vocab.txt"
+    return read_words(path) if path.is_file() else []
+
+
+def _has_kmers(checkpoint: Checkpoint) -> bool:
+    """Tell whether a vocabulary holds nucleotide words, and not the residues of proteins."""
+    return any(len(word) > 1 and set(word) <= set("ACGT") for word in _vocabulary(checkpoint))
+
+
+def _all_kmers(checkpoint: Checkpoint) -> bool:
+    """Tell whether a vocabulary holds nucleotide words of one length only: DNABERT's."""
+    return len({len(word) for word in _vocabulary(checkpoint) if set(word) <= set("ACGT")}) == 1
+
+
+def _grover_tokenizer(folder: Path) -> Tokenizer:
+    if (folder / "tokenizer.json").is_file():
+        return BpeTokenizer.from_folder(folder)
+    return LongestMatchTokenizer.from_folder(folder)
 
 
 ARCHITECTURES: dict[str, Architecture] = {
     "nucleotide_transformer": Architecture(
-        esm.is_esm,
+        lambda checkpoint: esm.is_esm(checkpoint) and _has_kmers(checkpoint),
         esm.build_esm,
         KmerTokenizer.from_folder,
-        lambda tokenizer, checkpoint: windows.nucleotide_transformer(tokenizer, esm.esm_max_tokens(checkpoint)),
+        _nucleotide_transformer,
     ),
-    "convnet": Architecture(
-        convnet.is_convnet,
-        convnet.build_convnet,
-        CharacterTokenizer.from_folder,
-        lambda tokenizer, _checkpoint: windows.whole(tokenizer),
+    "esm": Architecture(
+        lambda checkpoint: esm.is_esm(checkpoint) and not _has_kmers(checkpoint),
+        esm.build_esm,
+        CharacterTokenizer.from_vocabulary,
+        lambda tokenizer, checkpoint: by_letters(tokenizer, esm.esm_max_tokens(checkpoint) - 2),
     ),
+    "dnabert": Architecture(
+        lambda checkpoint: bert.is_bert(checkpoint) and _all_kmers(checkpoint),
+        bert.build_bert,
+        OverlappingKmerTokenizer.from_folder,
+        lambda tokenizer, checkpoint: by_letters(tokenizer, None, checkpoint.integer("max_position_embeddings")),
+    ),
+    "grover": Architecture(
+        lambda checkpoint: bert.is_bert(checkpoint) and not _all_kmers(checkpoint),
+        bert.build_bert,
+        _grover_tokenizer,
+        _all_positions,
+    ),
+    "dnabert2": Architecture(
+        bert.is_dnabert2,
+        bert.build_dnabert2,
+        BpeTokenizer.from_folder,
+        lambda tokenizer, _checkpoint: by_letters(tokenizer, _DNABERT2_LETTERS),
+    ),
+    "gena_bert": Architecture(bert.is_gena_bert, bert.build_gena_bert, BpeTokenizer.from_folder, _all_positions),
+    "gena_bigbird": Architecture(bert.is_big_bird, bert.build_big_bird, BpeTokenizer.from_folder, _all_positions),
+    "modernbert": Architecture(native.is_modernbert, native.build_modernbert, BpeTokenizer.from_folder, _all_positions),
+    "hyenadna": Architecture(
+        hyenadna.is_hyenadna,
+        hyenadna.build_hyenadna,
+        lambda folder: CharacterTokenizer.from_characters(folder, suffix=("[SEP]",)),
+        lambda tokenizer, checkpoint: by_letters(tokenizer, checkpoint.integer("max_seq_len") - 2),
+    ),
+    "caduceus": Architecture(
+        caduceus.is_caduceus, caduceus.build_caduceus, CharacterTokenizer.from_characters, _stated_length
+    ),
+    "convnet": Architecture(convnet.is_convnet, convnet.build_convnet, CharacterTokenizer.from_folder, _whole),
+    "awd_lstm": Architecture(awd_lstm.is_awd_lstm, awd_lstm.build_awd_lstm, CharacterTokenizer.from_folder, _whole),
+    "calm": Architecture(
+        calm.is_calm,
+        calm.build_calm,
+        CodonTokenizer.from_folder,
+        lambda tokenizer, checkpoint: by_tokens(tokenizer, checkpoint.integer("max_positions") - 2),
+    ),
+    "esmc": Architecture(native.is_esmc, native.build_esmc, CharacterTokenizer.from_folder, _all_positions),
+    "prott5": Architecture(native.is_prott5, native.build_prott5, CharacterTokenizer.from_sentencepiece, _whole),
+}
+
+
+def _without_final_norm(checkpoint: Checkpoint) -> Network:
+    network = bert.build_gena_bert(checkpoint)
+    network.final_norm = nn.Identity()
+    return network
+
+
+def _with_cls(folder: Path) -> Tokenizer:
+    return CharacterTokenizer.from_characters(folder, prefix=("[CLS]",), suffix=("[SEP]",))
+
+
+def _bend_dnabert(tokenizer: OverlappingKmerTokenizer, checkpoint: Checkpoint) -> WindowRule:
+    rule = ARCHITECTURES["dnabert"].window_rule(tokenizer, checkpoint)
+    return in_order(rule, lambda length: bend_order(length, tokenizer.k), "k-mers in the order of BEND's code")
+
+
+# How BEND's embedders ran these models, where that differs from what the models' authors publish.
+BEND: dict[str, Architecture] = {
+    "dnabert": ARCHITECTURES["dnabert"]._replace(window_rule=_bend_dnabert),
+    "hyenadna": ARCHITECTURES["hyenadna"]._replace(tokenizer=_with_cls),
+    "gena_bert": ARCHITECTURES["gena_bert"]._replace(build=_without_final_norm),
+    **{
+        name: ARCHITECTURES[name]
+        for name in ("nucleotide_transformer", "grover", "dnabert2", "gena_bigbird", "caduceus", "convnet", "awd_lstm")
+    },
 }
 
 
@@ -81,3 +206,31 @@ def recognise(checkpoint: Checkpoint) -> str:
         f"{checkpoint.folder}: config.json says architectures={config.get('architectures')!r}, "
         f"model_type={config.get('model_type')!r}; known here: {', '.join(ARCHITECTURES)}."
     )
+
+
+def architecture(name: str, rules: str) -> Architecture:
+    """Return what it takes to run an architecture.
+
+    Parameters
+    ----------
+    name
+        A key of `ARCHITECTURES`.
+    rules
+        ``"authors"``, or ``"bend"`` for the input rules of BEND's embedders.
+
+    Returns
+    -------
+    Architecture
+
+    Raises
+    ------
+    InputError
+        If there are no such rules for it.
+    """
+    if rules == "authors":
+        return ARCHITECTURES[name]
+    if rules != "bend":
+        raise InputError(f"rules is {rules!r}: it must be 'authors' or 'bend'.")
+    if name not in BEND:
+        raise InputError(f"BEND has no rules for {name!r} models; leave rules out.")
+    return BEND[name]

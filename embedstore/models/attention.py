@@ -162,7 +162,7 @@ def sparse_attention(query: Tensor, key: Tensor, value: Tensor, block: int, copi
         )
         bias = bias.to(q.dtype).repeat(batch, 1)[:, None, None, :]
         mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        return mixed.unflatten(0, (batch, -1)).transpose(1, 2).flatten(2, 3)
+        return mixed.view(batch, -1, *mixed.shape[1:]).transpose(1, 2).flatten(2, 3)
 
     number = torch.arange(blocks, device=query.device)
     middle = number[2:-2, None]

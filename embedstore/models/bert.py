@@ -12,6 +12,8 @@ from embedstore.models.heads import head_names
 from embedstore.models.transformer import Encoder, EncoderSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from embedstore.models.checkpoints import Checkpoint
     from embedstore.models.transformer import Activation
 
@@ -242,7 +244,7 @@ def _learned(checkpoint: Checkpoint) -> dict[str, Any]:
     return {"positions": "learned", "position_rows": checkpoint.integer("max_position_embeddings")}
 
 
-def _build(checkpoint: Checkpoint, layer: dict[str, tuple[str, ...]], **switches: Any) -> Encoder:
+def _build(checkpoint: Checkpoint, layer: Mapping[str, tuple[str, ...]], **switches: Any) -> Encoder:
     """Make an encoder whose embeddings and head are those of BERT."""
     where = f"{checkpoint.folder}/config.json"
     activation = checkpoint.config.get("hidden_act")
@@ -268,7 +270,7 @@ def _build(checkpoint: Checkpoint, layer: dict[str, tuple[str, ...]], **switches
         head=bool(head),
         **{"final_norm": False, **switches},
     )
-    modules = {"embedding_norm": (f"{prefix}embeddings.LayerNorm",)}
+    modules: dict[str, tuple[str, ...]] = {"embedding_norm": (f"{prefix}embeddings.LayerNorm",)}
     modules |= layer_names(layer, f"{prefix}encoder.layer", spec.layers)
     if spec.final_norm:
         modules["final_norm"] = (f"{prefix}encoder.last_layer_ln",)

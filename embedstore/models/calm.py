@@ -112,7 +112,7 @@ def build_calm(checkpoint: Checkpoint) -> Encoder:
 
 def _halves(tensor: Tensor, heads: int) -> Tensor:
     """Put the even channels of every head before the odd ones."""
-    return tensor.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
+    return tensor.view(heads, -1, 2, *tensor.shape[1:]).transpose(1, 2).flatten(0, 2)
 
 
 def _check_frequencies(checkpoint: Checkpoint, channels: int) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from embedstore.models.layers import Layer
+    from embedstore.tokenizers.tokens import Alphabet
 
     Answer = Sequence[tuple[np.ndarray, np.ndarray]]
     Encoder = Callable[[list[str]], Answer]
@@ -105,7 +106,7 @@ def function_model(name: str, function: Encoder, *, version: str, device: str | 
     128
     """
     who = encoder_name(name, version)
-    alphabet = getattr(function, "alphabet", "dna")
+    alphabet: Alphabet = getattr(function, "alphabet", "dna")
     if alphabet not in ("dna", "protein"):
         raise InputError(f"{who}, has the attribute alphabet = {alphabet!r}; wanted 'dna' or 'protein'.")
     rows, _ = _ask(who, function, _TRIAL)[0]

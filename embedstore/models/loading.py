@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embedstore.errors import CheckpointError, InputError, did_you_mean
+from embedstore.models.installed import installed
 from embedstore.models.model import Model
-from embedstore.models.records import ModelRecord, records
+from embedstore.models.records import COMMIT, HUB_NAME, ModelRecord, record, records
 
 if TYPE_CHECKING:
     import os
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from embedstore.models.checkpoints import Checkpoint
     from embedstore.tokenizers import Tokenizer
 
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+# Known letters only. 39 nucleotides are whole codons, but not whole words of six: words and single letters.
+_TRIAL = {"dna": b"ACGTACGTACGTTTGACCAGGATCCATGCATTAGGCATG", "protein": b"MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQDPNWCGT"}
 
 
 def load(
@@ -30,20 +30,23 @@ def load(
     checkpoint: str | os.PathLike[str] | None = None,
     revision: str | None = None,
     device: str | torch.device = "cpu",
-    layer: int = -1,
+    layer: int | str = -1,
+    precision: str | None = None,
+    windows: bool = True,
+    rules: str = "authors",
     name: str | None = None,
 ) -> Model:
     """Load a frozen language model.
 
     No code of a checkpoint is run and nothing is unpickled. Every missing or unexpected key is an error, and the loaded
-    model must pass a short trial: finite outputs, one row per token, no unknown tokens for A, C, G, T, and an output
-    that changes with the input.
+    model must pass a short trial: finite outputs, one row per token, no unknown tokens for A, C, G, T (or the twenty
+    amino acids), and an output that changes with the input.
 
     Parameters
     ----------
     model
-        One of: the id of a known model (`records`), a local checkpoint folder, or a repository ``"organisation/name"``
-        on the Hugging Face hub.
+        One of: the id of a known model (`records`), a record of your own (a TOML file), the name of an installed
+        encoder, a local checkpoint folder, or a repository ``"organisation/name"`` on the Hugging Face hub.
     checkpoint
         Folder with the checkpoint of a known model. Without it the model's repository on the hub is used.
     revision
@@ -53,7 +56,17 @@ def load(
         Where to run, as torch names it. Default the CPU.
     layer
         Hidden state to give: -1 (default) the last one, after the final norm where there is one; k the state after
-        block k; 0 the embeddings.
+        block k; 0 the embeddings; ``"mean"`` the mean of the states after all blocks, ``"9-12"`` of those after blocks
+        9 to 12.
+    precision
+        How exactly the sums are done: ``"float32"`` (default, and None), ``"tf32"`` (CUDA devices only), ``"bfloat16"``
+        or ``"float16"``. Scores need float32; docs/models.md has the errors of the others.
+    windows
+        Whether sequences longer than the model's context are cut into disjoint windows (default), or refused.
+    rules
+        ``"authors"`` (default): inputs as the model's authors publish them. ``"bend"``: as BEND's code makes them, for
+        comparison with its numbers: HyenaDNA's windows begin with [CLS]; DNABERT's k-mers stand in the order of BEND's
+        `bend_order`; GENA-LM BERT's last norm is left out.
     name
         Name under which embeddings are stored. Default: the id, or the last part of the folder's or repository's name.
 
@@ -64,10 +77,15 @@ def load(
     Raises
     ------
     InputError
-        If the model, layer or device is not known, or an argument is missing or not wanted.
+        If the model, layer, precision or device is not known, or an argument is missing or not wanted.
     CheckpointError
         If the checkpoint cannot be fetched, is incomplete, has unknown parts, or would need code or pickles to load.
     """
+    if str(model) in installed():
+        _refuse_options(str(model), checkpoint, revision, layer, precision, windows, rules)
+        from embedstore.models.function import load_function
+
+        return load_function(str(model), name=name, device=device)
     known, folder, hub = _resolve(model, checkpoint)
     if folder is None:
         from embedstore.models.hub import fetch
@@ -76,39 +94,51 @@ def load(
         folder = fetch(hub, revision)
     elif revision:
         raise InputError(f"revision={revision!r} is for repositories on the hub; {folder} is a local folder.")
-    from embedstore.models.architectures import ARCHITECTURES, recognise
+    from embedstore.models.architectures import architecture, recognise
     from embedstore.models.checkpoints import read_checkpoint
+    from embedstore.models.windows import single
 
     parts = read_checkpoint(folder)
-    architecture = recognise(parts)
-    spec = ARCHITECTURES[architecture]
+    kind = recognise(parts)
+    spec = architecture(kind, rules)
     network = spec.build(parts)
     tokenizer = spec.tokenizer(folder)
     rule = spec.window_rule(tokenizer, parts)
     if known:
-        _check_record(known, architecture, int(network.width), int(network.layers), folder)  # type: ignore[arg-type]
+        _check_record(known, kind, network.width, network.layers, folder)
     _check_vocabulary(tokenizer, parts)
-    record: dict[str, Any] = {
+    description: dict[str, Any] = {
         "id": known.id if known else "",
-        "architecture": architecture,
+        "architecture": kind,
         "checkpoint": hub or str(folder),
         "revision": revision or "",
         "files": parts.digests,
         "tokenizer": tokenizer.description,
+        "rules": rules,
         "licence": known.licence if known else "",
         "paper": known.paper if known else "",
     }
     loaded = Model(
         name or (known.id if known else Path(hub or folder).name),
         network,
-        rule,
+        rule if windows else single(rule),
+        alphabet=tokenizer.alphabet,
         layer=layer,
+        precision=precision or "float32",
         device=device,
-        record=record,
+        record=description,
         digest=parts.digest,
     )
     _trial(loaded, tokenizer, folder)
     return loaded
+
+
+def _refuse_options(name: str, *options: object) -> None:
+    """Refuse what a function does not have: a checkpoint, layers, windows ..."""
+    if options != (None, None, -1, None, True, "authors"):
+        raise InputError(
+            f"{name!r} is a function, without checkpoint, revision, layer, precision, windows or rules; leave them out."
+        )
 
 
 def _resolve(
@@ -116,7 +146,7 @@ def _resolve(
 ) -> tuple[ModelRecord | None, Path | None, str]:
     """Return the record, if any, and where the checkpoint is: a folder, or a repository on the hub."""
     text = str(model)
-    known = records().get(text)
+    known = record(text) if text.endswith(".toml") else records().get(text)
     if known is None:
         if checkpoint is not None:
             raise InputError(
@@ -125,17 +155,18 @@ def _resolve(
             )
         if Path(text).is_dir():
             return None, Path(text).resolve(), ""
-        if _HUB_NAME.fullmatch(text):
+        if HUB_NAME.fullmatch(text):
             return None, None, text
         raise InputError(
-            f"{text!r} is neither a known model nor a folder nor a hub name 'organisation/name'."
-            f"{did_you_mean(text, records())}"
+            f"{text!r} is neither a known model nor a record (.toml) nor a folder nor a hub name 'organisation/name'."
+            f"{did_you_mean(text, [*records(), *installed()])}"
         )
     if known.architecture == "onehot":
         raise InputError(
             f"{text!r} needs no model: a store computes it from its sequences, store.embedding(task, {text!r})."
         )
-    if checkpoint is not None:
+    checkpoint = checkpoint or known.checkpoint
+    if checkpoint:
         if not Path(checkpoint).is_dir():
             raise InputError(f"checkpoint={str(checkpoint)!r} is not a folder.")
         return known, Path(checkpoint).resolve(), ""
@@ -149,7 +180,7 @@ def _resolve(
 
 def _pinned(hub: str, revision: str) -> str:
     """Return the commit of a hub repository after making sure that it is one."""
-    if not _COMMIT.fullmatch(revision):
+    if not COMMIT.fullmatch(revision):
         raise InputError(
             f"{hub!r} is no folder here, so it is taken for a repository on the Hugging Face hub: give revision=, the "
             "commit to use (40 hexadecimal digits; see 'Files and versions' of the repository), or a local folder. "
@@ -183,25 +214,28 @@ def _trial(model: Model, tokenizer: Tokenizer, folder: Path) -> None:
     """Run a fixed sequence and one with a letter changed; raise when the outputs cannot be right."""
     import torch
 
-    codes = np.frombuffer(b"ACGT" * 3 + b"TTGACCAGGATCCATGCATTAGGCA", np.uint8).copy()
-    codes = codes[: 7 * 5]  # not a multiple of six: words and single letters
+    codes = np.frombuffer(_TRIAL[tokenizer.alphabet], np.uint8)
     changed = codes.copy()
-    changed[2] = ord("T")
-    pieces = model.pieces(codes)
-    first, other = pieces[0], model.pieces(changed)[0]
-    ids = torch.from_numpy(np.stack([first.ids, other.ids])).to(model.device)
-    hidden = model.hidden(ids)
-    kept = hidden[:, first.first : first.first + len(first.span)]
-    problems = []
-    if sum(int(piece.span.sum()) for piece in pieces) != len(codes):
-        problems.append("its tokens do not tile the sequence")
-    if hidden.shape != (*ids.shape, model.width) or kept.shape[1] != len(first.span):
-        problems.append(f"it gives the shape {list(hidden.shape)} for {list(ids.shape)} tokens of width {model.width}")
-    if (first.ids == tokenizer.unknown_id).any():
-        problems.append("its tokenizer does not know A, C, G, T")
-    if not torch.isfinite(hidden).all():
-        problems.append("it gives values that are not finite")
-    elif not (kept[0] != kept[1]).any():
+    changed[2] = codes[3]
+    problems, kept = [], []
+    for letters in (codes, changed):
+        pieces = model.pieces(letters)
+        if sum(int(piece.span.sum()) for piece in pieces) != len(letters):
+            problems.append("its tokens do not tile the sequence")
+        ids = torch.from_numpy(pieces[0].ids).to(model.device)
+        if (ids == tokenizer.unknown_id).any():
+            share = float((ids == tokenizer.unknown_id).float().mean())
+            problems.append(f"its tokenizer makes unknown tokens of known letters ({share:.0%} of the tokens)")
+        hidden = model.hidden(ids[None])
+        if hidden.shape != (1, len(ids), model.width):
+            problems.append(f"it gives the shape {list(hidden.shape)} for {len(ids)} tokens of width {model.width}")
+        elif not torch.isfinite(hidden).all():
+            problems.append("it gives values that are not finite")
+        kept.append(hidden[0, pieces[0].first :][: len(pieces[0].span)])
+    if not problems and kept[0].shape == kept[1].shape and torch.equal(*kept):
         problems.append("its output does not change when a letter changes")
     if problems:
-        raise CheckpointError(f"{folder}: the model fails its trial: {'; '.join(problems)}. The checkpoint is damaged.")
+        raise CheckpointError(
+            f"{folder}: the model fails its trial: {'; '.join(dict.fromkeys(problems))}. The checkpoint is damaged, or "
+            "its files do not belong together."
+        )

@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from embedstore.errors import InputError
+from embedstore.models.layers import parse_layer
+from embedstore.models.precision import arithmetic, check_precision
+from embedstore.sequences import check_letters
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
-    from torch import nn
 
+    from embedstore.models.layers import Layer
+    from embedstore.models.network import Network
     from embedstore.models.windows import Piece, WindowRule
+    from embedstore.tokenizers.tokens import Alphabet
 
 
 class Model:
@@ -22,16 +27,21 @@ class Model:
     name
         Under which embeddings are stored.
     network
-        Called as ``network(ids, layer)``; has `width` and `layers`.
+        With its weights.
     windows
         How sequences become pieces.
+    alphabet
+        What the letters of a sequence are.
     layer
-        The hidden state to give: -1 for the last one (after the final norm, where there is one), k for the state after
-        block k, 0 for the embeddings.
+        The hidden state to give, as `embedstore.models.layers.parse_layer` reads it: -1 for the last one (after the
+        final norm, where there is one), k for the state after block k, 0 for the embeddings, ``"mean"`` or a range such
+        as ``"9-12"`` for the mean of the states after those blocks.
+    precision
+        How exactly the sums are done (`embedstore.models.precision.check_precision`).
     device
         Where the network is put.
     record
-        What describes the model, as JSON can hold it; must have ``architecture`` and ``tokenizer``.
+        What describes the model, as JSON can hold it; must have ``architecture``, ``tokenizer`` and ``rules``.
     digest
         sha256 over the files of the checkpoint, hexadecimal.
 
@@ -39,6 +49,8 @@ class Model:
     ----------
     width : int
         Channels of the hidden state.
+    pads : bool
+        Whether `hidden` takes sequences of different lengths, padded on the right.
 
     Raises
     ------
@@ -49,26 +61,32 @@ class Model:
     def __init__(
         self,
         name: str,
-        network: nn.Module,
+        network: Network,
         windows: WindowRule,
         *,
-        layer: int,
+        alphabet: Alphabet,
+        layer: int | str,
+        precision: str,
         device: str | torch.device,
         record: dict[str, Any],
         digest: str,
     ) -> None:
-        self.width = int(network.width)  # type: ignore[arg-type]  # Module attributes are typed Tensor | Module
-        layers = int(network.layers)  # type: ignore[arg-type]
-        if not -1 <= layer <= layers:
-            raise InputError(
-                f"Model {name!r} has no layer {layer}: wanted -1 (last hidden state), 0 (embeddings) or 1 to {layers} "
-                "(after that block)."
-            )
         self.name = name
-        self.layer = layer
+        self.pads = network.pads
+        self.alphabet = alphabet
+        self.layer = parse_layer(layer, network.layers, name)
+        self.width = _width(network, self.layer, name)
         self.device = _device(device)
+        self.precision = check_precision(precision, self.device)
         self.digest = digest
-        self.record = {**record, "width": self.width, "layers": layers, "layer": layer, "window": windows.description}
+        self.record = {
+            **record,
+            "width": self.width,
+            "layers": network.layers,
+            "layer": _layer_text(self.layer),
+            "window": windows.description,
+            "precision": self.precision,
+        }
         self._network = network.to(self.device).eval().requires_grad_(False)
         self._windows = windows
 
@@ -79,9 +97,10 @@ class Model:
             "checkpoint": self.digest,
             "architecture": str(self.record["architecture"]),
             "tokenizer": str(self.record["tokenizer"]),
-            "layer": str(self.layer),
+            "layer": str(self.record["layer"]),
             "window": self._windows.description,
-            "precision": "float32",
+            "precision": self.precision,
+            "rules": str(self.record["rules"]),
         }
 
     def pieces(self, codes: np.ndarray) -> list[Piece]:
@@ -100,35 +119,52 @@ class Model:
         Raises
         ------
         InputError
-            If the sequence is empty.
+            If the sequence is empty, or its letters are not of the model's alphabet.
         """
         if not len(codes):
             raise InputError("An empty sequence has no embedding; remove it from the task.")
+        check_letters(codes, self.alphabet, f"Model {self.name!r}")
         return self._windows.cut(codes)
 
-    def hidden(self, ids: torch.Tensor) -> torch.Tensor:
+    def hidden(self, ids: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """Run the network.
 
         Parameters
         ----------
         ids
-            Token ids, shape (batch, token), int64, on `device`. All pieces of a batch have the same length, so there is
-            no padding and a piece's result does not depend on the others.
+            Token ids, shape (batch, token), int64, on `device`.
+        lengths
+            Tokens of each sequence, shape (batch,), int64, on `device`; the ids after them are padding. None (default)
+            when all have the same length.
 
         Returns
         -------
         torch.Tensor
-            Hidden states, shape (batch, token, width), float32, on `device`.
-        """
-        return self._run(ids, self.layer)
+            Hidden states, shape (batch, token, width), float32, on `device`. A sequence's rows do not depend on the
+            others of the batch (to 1e-5 of their size in float32); rows of padding hold anything.
 
-    def logits(self, ids: torch.Tensor) -> torch.Tensor:
-        """Return the scores of a masked-LM head.
+        Raises
+        ------
+        InputError
+            If there are lengths and the network is one that cannot take padding (`pads`).
+        """
+        if lengths is not None and not self.pads:
+            raise InputError(
+                f"Model {self.name!r} ({self.record['architecture']}) cannot take padded sequences: its rows would "
+                "change. Give it batches of sequences of one length."
+            )
+        with arithmetic(self.precision, self.device):
+            hidden: torch.Tensor = self._network(ids, self.layer, lengths)
+        return hidden.float()
+
+    def logits(self, ids: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the scores of the language-model head.
 
         Parameters
         ----------
-        ids
-            As for `hidden`.
+        ids, lengths
+            As for `hidden`. The scores of a masked model at a position are those of the letter there; the scores of a
+            causal model (HyenaDNA, AWD-LSTM) are those of the next one.
 
         Returns
         -------
@@ -138,31 +174,31 @@ class Model:
         Raises
         ------
         InputError
-            If the checkpoint has no head, or its head is not read.
+            If the checkpoint has no head.
         """
-        import torch
+        if self._network.head is None:
+            raise InputError(f"The checkpoint of model {self.name!r} has no language-model head.")
+        if lengths is not None and not self.pads:
+            raise InputError(f"Model {self.name!r} cannot take padded sequences; see `hidden`.")
+        with arithmetic(self.precision, self.device):
+            scores: torch.Tensor = self._network.logits(self._network(ids, -1, lengths))
+        return scores.float()
 
-        if getattr(self._network, "decoder", None) is None:
-            raise InputError(f"Model {self.name!r} has no masked-LM head that is read.")
-        with torch.inference_mode():
-            scores: torch.Tensor = self._network.logits(self._run(ids, -1))  # type: ignore[operator]  # as above
-        return scores
 
-    def _run(self, ids: torch.Tensor, layer: int) -> torch.Tensor:
-        """Run the network up to a layer."""
-        import torch
+def _layer_text(layer: Layer) -> str | int:
+    """Return a layer as a record holds it."""
+    return layer if isinstance(layer, int) else f"mean of {layer[0]}-{layer[1]}"
 
-        # On a GPU torch's convolutions use TF32 unless told otherwise, which is float32 in name only (errors of 1e-3);
-        # its matrix products do not.
-        convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # torch adds it at import
-        before = convolutions.fp32_precision
-        convolutions.fp32_precision = "ieee"
-        try:
-            with torch.inference_mode():
-                hidden: torch.Tensor = self._network(ids, layer)
-        finally:
-            convolutions.fp32_precision = before
-        return hidden
+
+def _width(network: Network, layer: Layer, name: str) -> int:
+    """Return the channels of a hidden state, or of a mean of several."""
+    if layer == -1:
+        return network.width
+    first, last = layer if isinstance(layer, tuple) else (layer, layer)
+    widths = {number: network.state_width(number) for number in range(first, last + 1)}
+    if len(set(widths.values())) > 1:
+        raise InputError(f"Model {name!r}: these layers have different channels, so they have no mean: {widths}.")
+    return widths[first]
 
 
 def _device(name: str | torch.device) -> torch.device:
