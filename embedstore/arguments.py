@@ -35,7 +35,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         type=_layer,
         default=-1,
         metavar="L",
-        help="hidden state to keep: -1 the last (default), 0 the embeddings, k after block k, mean, or 9-12 (their mean)",
+        help="hidden state: -1 the last (default), 0 the embeddings, k after block k, mean, or 9-12 (their mean)",
     )
     parser.add_argument(
         "--precision",
@@ -61,6 +61,11 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument("--labels", metavar="F", help="hdf5 file with a dataset `labels`, one row per region")
     files.add_argument("--table", metavar="F", help="CSV, TSV or Parquet: id, sequence, label, split")
     files.add_argument("--record", metavar="R", help="task record or TOML file (default: the one named like the task)")
+    files.add_argument(
+        "--alphabet",
+        choices=("dna", "protein"),
+        help="what the letters of --table or --fasta are (default: what the record says, or dna)",
+    )
     files.add_argument(
         "--empty-labels",
         choices=("refuse", "zero"),
@@ -120,18 +125,19 @@ def load_task(arguments: argparse.Namespace) -> Task | None:
         if name != "record" and not Path(file).is_file():
             raise InputError(f"--{name}: there is no file {file}.")
     options = {"name": arguments.task, "other_letters": arguments.other_letters}
+    own = {**options, "alphabet": arguments.alphabet}
     kinds = sorted(given.keys() - {"record"})
     if kinds == ["table"]:
-        return tasks.from_table(
-            arguments.table, record=arguments.record, empty_labels=arguments.empty_labels, **options
-        )
+        return tasks.from_table(arguments.table, record=arguments.record, empty_labels=arguments.empty_labels, **own)
     if kinds == ["fasta"]:
-        return tasks.from_fasta(arguments.fasta, record=arguments.record, **options)
+        return tasks.from_fasta(arguments.fasta, record=arguments.record, **own)
     if kinds not in (["bed", "fasta"], ["bed", "fasta", "labels"]):
         raise InputError(
             f"These do not make a task: {', '.join(f'--{name}' for name in given)}. Give --bed with --fasta (the "
             "genome) and, where labels are in a file of their own, --labels; or --table alone; or --fasta alone."
         )
+    if arguments.alphabet == "protein":
+        raise InputError("--alphabet protein: a BED file names regions of a genome, not proteins.")
     return tasks.from_bed(
         arguments.bed,
         arguments.fasta,

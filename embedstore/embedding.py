@@ -17,7 +17,7 @@ import numpy as np
 
 from embedstore.blocks import LARGEST_SPAN, BlockWriter, create_embedding
 from embedstore.errors import InputError, NonFiniteError
-from embedstore.planning import batch_ids, check_choices, check_space, fingerprint, row_counts
+from embedstore.planning import batch_ids, check_alphabet, check_choices, check_space, fingerprint, row_counts
 from embedstore.progress import progress_bar
 from embedstore.rows import Embedding, offsets
 from embedstore.store import Store, open_store
@@ -130,6 +130,7 @@ def embed(
     if batch_tokens < 1:
         raise InputError(f"batch_tokens is {batch_tokens}: it must be at least 1.")
     store = store if isinstance(store, Store) else open_store(store, mode="a")
+    check_alphabet(store, task, model)
     lengths = store.lengths(task)
     writer = create_embedding(
         store,

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     import pyfaidx
     from numpy.typing import NDArray
 
+    from embedstore.tokenizers.tokens import Alphabet
+
 _log = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 1 << 24
@@ -62,6 +64,8 @@ class Genome:
     other_letters
         What to do about letters other than A, C, G, T and N when they are fetched: ``"refuse"`` (default) raises;
         ``"N"`` reads them as N. Lower case is read as upper case.
+    alphabet
+        ``"dna"`` (default), or ``"protein"`` for a file of proteins, whose letters are checked as such.
 
     Attributes
     ----------
@@ -92,11 +96,14 @@ class Genome:
     ({'chr1': 6}, b'GTA')
     """
 
-    def __init__(self, path: str | Path, *, other_letters: Literal["refuse", "N"] = "refuse") -> None:
+    def __init__(
+        self, path: str | Path, *, other_letters: Literal["refuse", "N"] = "refuse", alphabet: Alphabet = "dna"
+    ) -> None:
         if other_letters not in {"refuse", "N"}:
             raise InputError(f"other_letters is {other_letters!r}; it must be 'refuse' or 'N'.")
         self.path = Path(path)
         self._other_letters = other_letters
+        self._alphabet: Alphabet = alphabet
         # On POSIX an open file lives on without its name: nothing is left behind, however this process ends.
         with tempfile.TemporaryDirectory(prefix="embedstore-", ignore_cleanup_errors=True) as scratch:
             self._faidx, self._contigs = _open(self.path, Path(scratch))
@@ -182,7 +189,7 @@ class Genome:
             position = start + index
             return f"{self.path}:{contig.line + position // contig.width}: {chromosome}:{position} (0-based)"
 
-        codes = clean_letters(codes, self._other_letters, where)
+        codes = clean_letters(codes, self._other_letters, where, self._alphabet)
         return reverse_complement(codes) if strand == "-" else codes
 
     def _contig(self, name: str) -> _Contig:

@@ -97,6 +97,7 @@ def plan(
     """
     check_choices(resolution=resolution, dtype=dtype)
     store = store if isinstance(store, Store) else open_store(store)
+    check_alphabet(store, task, model)
     name = name or model.name
     lengths = store.lengths(task)
     row_bytes = model.width * np.dtype(dtype).itemsize
@@ -138,6 +139,16 @@ def check_choices(**chosen: str) -> None:
     for what, value in chosen.items():
         if value not in choices[what]:
             raise InputError(f"{what} is {value!r}: it must be one of {', '.join(choices[what])}.")
+
+
+def check_alphabet(store: Store, task: str, model: Model) -> None:
+    """Refuse proteins for a model of nucleotides, and the reverse."""
+    found = store.record(task).alphabet
+    if found != model.alphabet:
+        raise InputError(
+            f"{store.path}: the sequences of task {task!r} are {found}, model {model.name!r} takes {model.alphabet}. "
+            f"Use a {found} model, or make a task of {'translated' if found == 'dna' else 'coding'} sequences."
+        )
 
 
 def fingerprint(store: Store, task: str, model: Model, *, resolution: str, dtype: str, codec: str) -> dict[str, str]:

@@ -297,6 +297,8 @@ class OneHot(Embedding):
 def open_embedding(store: Store, task: str, name: str) -> Embedding:
     """Return the rows of a task under a model, stored or (``"onehot"``) computed."""
     if name == ONE_HOT:
+        if store.record(task).alphabet != "dna":
+            raise InputError(f"{store.path}: task {task!r} is of proteins; one-hot rows are those of A, C, G, T.")
         return OneHot(store, task)
     return Embedding(store, task, name)
 

@@ -120,18 +120,23 @@ def reverse_complement(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def clean_letters(
-    codes: NDArray[np.uint8], other_letters: Literal["refuse", "N"], where: Callable[[int], str]
+    codes: NDArray[np.uint8],
+    other_letters: Literal["refuse", "N"],
+    where: Callable[[int], str],
+    alphabet: Alphabet = "dna",
 ) -> NDArray[np.uint8]:
-    """Apply the rule for letters other than A, C, G, T and N.
+    """Apply the rule for letters other than A, C, G, T and N, or for those that are no amino acids.
 
     Parameters
     ----------
     codes
         Shape (nucleotide,), dtype uint8, upper-case ASCII letters.
     other_letters
-        ``"refuse"`` raises; ``"N"`` reads them as N.
+        ``"refuse"`` raises; ``"N"`` reads them as N. For proteins they can only be refused.
     where
         Says where the nucleotide of an index came from (file and line), for the message.
+    alphabet
+        ``"dna"`` (default), or ``"protein"``: the twenty amino acids, X, B, Z, U, O and J.
 
     Returns
     -------
@@ -148,15 +153,20 @@ def clean_letters(
     >>> decode(clean_letters(encode("ACRT"), "N", str))
     'ACNT'
     """
-    odd = np.flatnonzero(~_PLAIN[codes])
+    odd = np.flatnonzero(~_PLAIN[codes] if alphabet == "dna" else _NOT_IN["protein"][codes])
     if not odd.size:
         return codes
+    letter, place = chr(codes[odd[0]]), where(int(odd[0]))
+    if alphabet == "protein":
+        stop = " Translate without the stop codon, or remove it." if letter == "*" else ""
+        raise InputError(f"{place}: letter {letter!r} is no amino acid, and none of X, B, Z, U, O, J.{stop}")
     if other_letters == "refuse":
-        letter = chr(codes[odd[0]])
-        rna = " For RNA, write T for U first." if letter == "U" else ""
+        hint = " For RNA, write T for U first." if letter == "U" else ""
+        if set(b"EFILPQ") & set(codes[odd].tolist()):  # amino acids whose letters stand for no nucleotides
+            hint = " If these are proteins, pass alphabet='protein'."
         raise InputError(
-            f"{where(int(odd[0]))}: letter {letter!r} is none of A, C, G, T, N. Pass other_letters='N' to read "
-            f"such letters as N.{rna}"
+            f"{place}: letter {letter!r} is none of A, C, G, T, N. Pass other_letters='N' to read "
+            f"such letters as N.{hint}"
         )
     codes = codes.copy()
     codes[odd] = ord("N")

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Literal
 
+    from embedstore.tokenizers.tokens import Alphabet
+
 _CHOICES = {
+    "alphabet": ("dna", "protein"),
     "level": ("nucleotide", "bin", "sequence"),
     "type": ("class", "multilabel", "value"),
     "strand": ("forward", "given"),
@@ -61,6 +64,9 @@ class TaskRecord:
     strand
         ``"forward"`` (default): sequences are read from the forward strand, whatever the strand of a sample.
         ``"given"``: samples on ``-`` are reverse complemented, and labels along the sequence are turned with them.
+    alphabet
+        What the letters of a sequence are: nucleotides (``"dna"``, default) or amino acids (``"protein"``). What is
+        said of nucleotides here and elsewhere holds for the residues of proteins.
     genome
         Name of the genome build that the coordinates refer to.
     metric
@@ -91,6 +97,7 @@ class TaskRecord:
     names: tuple[str, ...] = ()
     bin_size: int = 1
     strand: Literal["forward", "given"] = "forward"
+    alphabet: Alphabet = "dna"
     genome: str = ""
     metric: Literal["mcc", "auroc", "auprc", "r2"]
     probe: dict[str, Any] = field(default_factory=dict)
@@ -134,6 +141,8 @@ class TaskRecord:
             raise InputError(
                 "level 'nucleotide' takes one class or one value for each nucleotide, not several targets."
             )
+        if self.alphabet == "protein" and self.strand == "given":
+            raise InputError("strand is 'given', but alphabet is 'protein': a protein has no other strand.")
         if (self.type == "value") != (self.metric == "r2"):
             raise InputError(
                 f"metric {self.metric!r} does not fit type {self.type!r}; 'r2' is for values, and only that."

@@ -18,9 +18,14 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from embedstore.tokenizers.tokens import Alphabet
+
 
 def encode_all(
-    sequences: Iterable[str | NDArray[np.uint8]], other_letters: Literal["refuse", "N"], where: Callable[[int], str]
+    sequences: Iterable[str | NDArray[np.uint8]],
+    other_letters: Literal["refuse", "N"],
+    where: Callable[[int], str],
+    alphabet: Alphabet = "dna",
 ) -> list[NDArray[np.uint8]]:
     """Encode sequences and check their letters.
 
@@ -32,6 +37,8 @@ def encode_all(
         ``"refuse"`` or ``"N"``.
     where
         Names the place of a row, for messages.
+    alphabet
+        ``"dna"`` (default) or ``"protein"``.
 
     Returns
     -------
@@ -53,12 +60,12 @@ def encode_all(
             letters = encode(given if isinstance(given, str) else given.tobytes())
         except InputError as error:
             raise InputError(f"{where(row)}: {error}") from None
-        codes.append(clean_letters(letters, other_letters, partial(_nucleotide, where(row))))
+        codes.append(clean_letters(letters, other_letters, partial(_place, where(row), alphabet), alphabet))
     return codes
 
 
-def _nucleotide(where: str, index: int) -> str:
-    return f"{where}: nucleotide {index} (0-based)"
+def _place(where: str, alphabet: Alphabet, index: int) -> str:
+    return f"{where}: {'nucleotide' if alphabet == 'dna' else 'residue'} {index} (0-based)"
 
 
 def loose_samples(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from embedstore.tasks.records import TaskRecord
+    from embedstore.tokenizers.tokens import Alphabet
 
 
 def from_table(
@@ -30,6 +31,7 @@ def from_table(
     split: str | None = None,
     empty_labels: Literal["refuse", "zero"] = "refuse",
     other_letters: Literal["refuse", "N"] = "refuse",
+    alphabet: Alphabet | None = None,
 ) -> Task:
     """Make a task from a table with a sequence in every row.
 
@@ -52,7 +54,9 @@ def from_table(
     empty_labels
         ``"refuse"`` (default), or ``"zero"``: an empty label of type ``multilabel`` sets all targets to 0.
     other_letters
-        ``"refuse"`` (default), or ``"N"``: letters other than A, C, G, T, N are read as N.
+        ``"refuse"`` (default), or ``"N"``: letters other than A, C, G, T, N are read as N. Not for proteins.
+    alphabet
+        ``"dna"`` or ``"protein"``: what the letters are. By default what the record says, and without one DNA.
 
     Returns
     -------
@@ -72,8 +76,8 @@ def from_table(
             raise InputError(f"{path}:1: no column {wanted!r}.{did_you_mean(wanted, columns)}")
     if record is None and "label" in columns:
         raise InputError(f"{path}:1: has a column 'label'; pass record= to say what it holds, or rename it.")
-    record = resolve(record, name or path.name.split(".")[0])
-    codes = encode_all(table.frame["sequence"].to_list(), other_letters, table.where)
+    record = resolve(record, name or path.name.split(".")[0], alphabet, other_letters)
+    codes = encode_all(table.frame["sequence"].to_list(), other_letters, table.where, record.alphabet)
     lengths = np.array([len(one) for one in codes], np.int64)
     splits = read_splits(table, split)
     others = table.frame.drop(columns=["id", "sequence", "label", "split"], errors="ignore")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from numpy.typing import ArrayLike, NDArray
+
+    from embedstore.tokenizers.tokens import Alphabet
 
     Sequences = Callable[[int, int], list[NDArray[np.uint8]]]
     OtherLetters = Literal["refuse", "N"]
@@ -105,7 +107,9 @@ def from_bed(
     empty_labels
         ``"refuse"`` (default), or ``"zero"``: an empty label of type ``multilabel`` sets all targets to 0.
     other_letters
-        ``"refuse"`` (default), or ``"N"``: letters other than A, C, G, T, N are read as N.
+        ``"refuse"`` (default), or ``"N"``: letters other than A, C, G, T, N are read as N. Not for proteins.
+    alphabet
+        ``"dna"`` or ``"protein"``: what the letters are. By default what the record says, and without one DNA.
 
     Returns
     -------
@@ -126,6 +130,11 @@ def from_bed(
         raise InputError(
             f"{bed}:1: no column 'label'.{did_you_mean('label', table.frame.columns)} Pass labels= with an hdf5 file, "
             "or labels=False for a task without labels."
+        )
+    if record.alphabet != "dna":
+        raise InputError(
+            f"record {record.name!r} is of proteins, and a BED file names regions of a genome: pass the proteins "
+            "themselves, as a table or FASTA file."
         )
     genome = Genome(fasta, other_letters=other_letters)
     samples = read_regions(table, genome.contigs, strand=record.strand, split=split)
@@ -163,6 +172,7 @@ def from_fasta(
     splits: Sequence[str] | None = None,
     labels: ArrayLike | Labels | None = None,
     other_letters: OtherLetters = "refuse",
+    alphabet: Alphabet | None = None,
 ) -> Task:
     """Make a task from a FASTA file in which every sequence is a sample.
 
@@ -179,7 +189,9 @@ def from_fasta(
     labels
         As for :func:`from_sequences`, in the order of the file.
     other_letters
-        ``"refuse"`` (default), or ``"N"``: letters other than A, C, G, T, N are read as N.
+        ``"refuse"`` (default), or ``"N"``: letters other than A, C, G, T, N are read as N. Not for proteins.
+    alphabet
+        ``"dna"`` or ``"protein"``: what the letters are. By default what the record says, and without one DNA.
 
     Returns
     -------
@@ -191,8 +203,10 @@ def from_fasta(
     InputError
         If the file is not FASTA, or labels or splits do not fit.
     """
-    genome = Genome(path, other_letters=other_letters)
-    record = resolve(record, name or genome.path.name.split(".")[0], labelled=labels is not None)
+    record = resolve(
+        record, name or Path(path).name.split(".")[0], alphabet, other_letters, labelled=labels is not None
+    )
+    genome = Genome(path, other_letters=other_letters, alphabet=record.alphabet)
     names = list(genome.contigs)
     lengths = np.array(list(genome.contigs.values()), np.int64)
 
@@ -223,6 +237,7 @@ def from_sequences(
     record: TaskRecord | str | Path | None = None,
     columns: pd.DataFrame | None = None,
     other_letters: OtherLetters = "refuse",
+    alphabet: Alphabet | None = None,
 ) -> Task:
     """Make a task from sequences in memory, for notebooks and tests.
 
@@ -245,7 +260,9 @@ def from_sequences(
         More columns of the sample table. ``chromosome``, ``start``, ``end`` and ``strand`` say where a sequence came
         from; they change nothing about it.
     other_letters
-        ``"refuse"`` (default), or ``"N"``: letters other than A, C, G, T, N are read as N.
+        ``"refuse"`` (default), or ``"N"``: letters other than A, C, G, T, N are read as N. Not for proteins.
+    alphabet
+        ``"dna"`` or ``"protein"``: what the letters are. By default what the record says, and without one DNA.
 
     Returns
     -------
@@ -266,18 +283,25 @@ def from_sequences(
     def where(row: int) -> str:
         return f"task {name!r}: sample {row}"
 
-    codes = encode_all(sequences, other_letters, where)
+    record = resolve(record, name, alphabet, other_letters, labelled=labels is not None)
+    codes = encode_all(sequences, other_letters, where, record.alphabet)
     if not codes:
         raise InputError(f"task {name!r} has no sequences.")
     lengths = np.array([len(one) for one in codes], np.int64)
-    record = resolve(record, name, labelled=labels is not None)
     ids = [str(row) for row in range(len(codes))] if ids is None else ids
     samples = loose_samples(ids, lengths, splits, columns, where)
     found = _given_labels(labels, record, lengths, where)
     return Task(name, record, samples, found, lambda start, stop: codes[start:stop], {"kind": "memory"})
 
 
-def resolve(record: TaskRecord | str | Path | None, name: str, *, labelled: bool = False) -> TaskRecord:
+def resolve(
+    record: TaskRecord | str | Path | None,
+    name: str,
+    alphabet: Alphabet | None,
+    other_letters: OtherLetters,
+    *,
+    labelled: bool = False,
+) -> TaskRecord:
     """Return the record that was meant; None stands for one that says nothing.
 
     Parameters
@@ -286,6 +310,10 @@ def resolve(record: TaskRecord | str | Path | None, name: str, *, labelled: bool
         A record, the name of a published task, the path of a TOML file, or None.
     name
         Name for a record that says nothing.
+    alphabet
+        Takes the place of what the record says, unless None.
+    other_letters
+        Must be ``"refuse"`` for proteins.
     labelled
         Whether there are labels, of which a record must say what they are.
 
@@ -297,13 +325,21 @@ def resolve(record: TaskRecord | str | Path | None, name: str, *, labelled: bool
     Raises
     ------
     InputError
-        If there are labels but no record, or the record cannot be found or read.
+        If there are labels but no record, the record cannot be found or read, or the alphabet does not fit.
     """
     if record is None and labelled:
         raise InputError(f"task {name!r} has labels; pass record= to say what they are.")
     if record is None:
-        return TaskRecord(name=name, title="Sequences without labels", level="sequence", type="value", metric="r2")
-    return record if isinstance(record, TaskRecord) else find_record(record)
+        record = TaskRecord(name=name, title="Sequences without labels", level="sequence", type="value", metric="r2")
+    elif not isinstance(record, TaskRecord):
+        record = find_record(record)
+    if alphabet is not None:
+        record = replace(record, alphabet=alphabet)
+    if record.alphabet == "protein" and other_letters != "refuse":
+        raise InputError(
+            f"task {name!r} is of proteins, in which N is asparagine: leave out other_letters={other_letters!r}."
+        )
+    return record
 
 
 def _given_labels(

@@ -302,7 +302,7 @@ def test_probe(run, store):
         ("embed gene --model M BED", "No published task is called 'gene'.*say what is predicted with --record"),
         ("embed gene_findin --model M BED", "Did you mean 'gene_finding'.*--record"),
         ("embed t --model M BED --record no.toml", "no.toml: cannot be read"),
-        ("embed t --model nt_v9 --fasta IN/genome.fa", "'nt_v9' is neither a known model nor a folder"),
+        ("embed t --model nt_v9 --fasta IN/genome.fa", "'nt_v9' is neither a known model nor a record"),
         ("embed t --model resnet --fasta IN/genome.fa", "Did you mean 'resnet_lm'"),
         ("embed t --model M --layer 9 --fasta IN/genome.fa", "no layer 9"),
         ("embed gene_finding --store s.zarr --model M --name ../x", "cannot be the name of a model"),

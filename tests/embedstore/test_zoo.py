@@ -28,8 +28,10 @@ def inputs(tmp_path_factory):
     write_gene_finding(sim, folder)
     rng = np.random.default_rng(0)
     for name, letters in (("cds", "ACGT"), ("protein", "ACDEFGHIKLMNPQRSTVWYX")):
-        rows = [f"s{i},{''.join(rng.choice(list(letters), 3 * int(n)))}" for i, n in enumerate(rng.integers(9, 60, 12))]
-        (folder / f"{name}.csv").write_text("\n".join(["id,sequence", *rows]) + "\n")
+        rows = [
+            f"s{i},{''.join(rng.choice(list(letters), 3 * int(n)))},all" for i, n in enumerate(rng.integers(9, 60, 12))
+        ]
+        (folder / f"{name}.csv").write_text("\n".join(["id,sequence,split", *rows]) + "\n")
     return folder
 
 

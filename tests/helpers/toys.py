@@ -23,7 +23,7 @@ class ToyModel:
 
     def __init__(self, width: int = 8, seed: int = 0, word: int = 3, window: int = 60) -> None:
         self.name, self.width, self.word, self.window = "toy", width, word, window
-        self.device = torch.device("cpu")
+        self.device, self.alphabet = torch.device("cpu"), "dna"
         self.table = np.random.default_rng(seed).normal(size=(5**word + 300, width)).astype(np.float32)
         self.record = {"id": "toy", "architecture": "toy", "width": width}
         self.fingerprint = {"architecture": "toy", "checkpoint": f"seed {seed}", "layer": "-1"}
