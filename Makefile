@@ -22,6 +22,9 @@ benchmarks: .venv/test
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/probe_epoch.py
 	$(BIN)/python benchmarks/embedding.py
+	$(BIN)/python benchmarks/tokenizing.py
+	$(BIN)/python benchmarks/encoders.py
+	$(BIN)/python benchmarks/precision.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -20,7 +22,12 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from embedstore import models
+from embedstore.models import causal
+from embedstore.models.precision import arithmetic
 from embedstore.sequences import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 PRODUCTS = {
@@ -39,10 +46,23 @@ PRODUCTS = {
 class ImitatedTF32(TorchFunctionMode):
     """Rounds the factors of matrix products and convolutions to TF32."""
 
+    rounds = True
+
+    @classmethod
+    @contextmanager
+    def exact(cls, *_: Any) -> Iterator[None]:
+        """Do not round: what a network does in full float32 whatever the precision."""
+        cls.rounds = False
+        with arithmetic("float32", torch.device("cpu")):
+            yield
+        cls.rounds = True
+
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if not self.rounds:
+            return function(*args, **kwargs)
         if function is functional.scaled_dot_product_attention:
             return attention(*args, **kwargs)
         if function in PRODUCTS:
@@ -87,7 +107,7 @@ def rows(folder: Path, device: str, precision: str) -> list[np.ndarray]:
         for piece in model.pieces(encode(case["sequence"])):
             ids = torch.from_numpy(piece.ids)[None].to(model.device)
             if imitate:
-                with ImitatedTF32():
+                with mock.patch.object(causal, "arithmetic", ImitatedTF32.exact), ImitatedTF32():
                     hidden = model.hidden(ids)
             else:
                 hidden = model.hidden(ids)

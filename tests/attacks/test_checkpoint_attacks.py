@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
 import pickle
+import runpy
 import shutil
 import struct
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -21,18 +24,38 @@ from embedstore.models import load
 GOLDEN = Path(__file__).parents[1] / "golden" / "nt_v1"
 
 
+# What a pickle can have called while it is read; every one of them makes the canary file when it is.
+WAYS = {
+    "os.system": lambda canary: (os.system, (f"touch '{canary}'",)),
+    "os.popen": lambda canary: (os.popen, (f"touch '{canary}'",)),
+    "os.open": lambda canary: (os.open, (str(canary), os.O_CREAT)),
+    "os.mkdir": lambda canary: (os.mkdir, (str(canary),)),
+    "subprocess": lambda canary: (subprocess.check_call, (["touch", str(canary)],)),
+    "exec": lambda canary: (exec, (f"open({str(canary)!r}, 'w').close()",)),
+    "eval": lambda canary: (eval, (f"open({str(canary)!r}, 'w').close()",)),
+    "open": lambda canary: (open, (str(canary), "w")),
+    "map": lambda canary: (list, (map(os.mkdir, [str(canary)]),)),
+    "partial": lambda canary: (functools.partial(Path.touch, canary), ()),
+    "runpy": lambda canary: (runpy.run_path, (str(script(canary)),)),
+    "shutil": lambda canary: (shutil.copy, (str(script(canary)), str(canary))),
+    "touch": lambda canary: (Path.touch, (canary,)),
+}
+
+
+def script(canary: Path) -> Path:
+    path = canary.with_name("script.py")
+    path.write_text(f"open({str(canary)!r}, 'w').close()\n")
+    return path
+
+
 class Payload:
-    """Writes a canary file when it is unpickled."""
+    """Makes a canary file when it is unpickled."""
 
     def __init__(self, canary: Path, way: str):
-        self.canary, self.way = canary, way
+        self.call = WAYS[way](canary)
 
     def __reduce__(self):
-        if self.way == "system":
-            return os.system, (f"touch '{self.canary}'",)
-        if self.way == "exec":
-            return exec, (f"open({str(self.canary)!r}, 'w').close()",)
-        return Path.touch, (self.canary,)
+        return self.call
 
 
 @pytest.fixture
@@ -76,7 +99,7 @@ def torchscript_file(payload):
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("way", ["system", "exec", "touch"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("make", [raw_pickle, old_torch_file, torch_file, torchscript_file])
 def test_pickles_do_not_run(folder, canary, make, way):
     content = make(Payload(canary, way))
@@ -92,14 +115,17 @@ def test_pickles_do_not_run(folder, canary, make, way):
     assert not canary.exists()
 
 
-def test_the_payload_is_live(canary):
-    pickle.loads(raw_pickle(Payload(canary, "system")))
+@pytest.mark.parametrize("way", WAYS)
+def test_the_payload_is_live(canary, way):
+    found = pickle.loads(raw_pickle(Payload(canary, way)))
+    if hasattr(found, "close"):
+        found.close()  # a pipe waits for its command
     assert canary.exists()
 
 
 @pytest.mark.parametrize("name", ["model.pt", "model.ckpt", "model.pkl", "training_args.bin", "rng_state.pth"])
 def test_other_pickles_are_not_opened(folder, canary, name):
-    (folder / name).write_bytes(raw_pickle(Payload(canary, "system")))
+    (folder / name).write_bytes(raw_pickle(Payload(canary, "os.system")))
     load(folder)
     (folder / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="never opened"):
