@@ -45,9 +45,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-windows", action="store_true", help="refuse sequences longer than the model's context")
     parser.add_argument(
         "--rules",
-        choices=("authors", "bend"),
-        default="authors",
-        help="inputs as the model's authors make them, or as BEND's code did (default: %(default)s)",
+        choices=("authors", "bend", "kernels"),
+        help="run it as its authors publish it, as BEND's code did, or as GPU kernels do (default: its record's)",
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (default: %(default)s)")
     parser.add_argument("--name", metavar="N", help="name of the embedding in the store (default: the model's)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import nn
@@ -168,15 +169,29 @@ def _bend_dnabert(tokenizer: OverlappingKmerTokenizer, checkpoint: Checkpoint) -
     return in_order(rule, lambda length: bend_order(length, tokenizer.k), "k-mers in the order of BEND's code")
 
 
-# How BEND's embedders ran these models, where that differs from what the models' authors publish.
-BEND: dict[str, Architecture] = {
-    "dnabert": ARCHITECTURES["dnabert"]._replace(window_rule=_bend_dnabert),
-    "hyenadna": ARCHITECTURES["hyenadna"]._replace(tokenizer=_with_cls),
-    "gena_bert": ARCHITECTURES["gena_bert"]._replace(build=_without_final_norm),
-    **{
-        name: ARCHITECTURES[name]
-        for name in ("nucleotide_transformer", "grover", "dnabert2", "gena_bigbird", "caduceus", "convnet", "awd_lstm")
+# Other ways of running a model than the one above: `load(rules=...)`.
+RULES: dict[str, dict[str, Architecture]] = {
+    "authors": ARCHITECTURES,
+    # As BEND's embedders did, where that differs from what the models' authors publish.
+    "bend": {
+        "dnabert": ARCHITECTURES["dnabert"]._replace(window_rule=_bend_dnabert),
+        "hyenadna": ARCHITECTURES["hyenadna"]._replace(tokenizer=_with_cls),
+        "gena_bert": ARCHITECTURES["gena_bert"]._replace(build=_without_final_norm),
+        **{
+            name: ARCHITECTURES[name]
+            for name in (
+                "nucleotide_transformer",
+                "grover",
+                "dnabert2",
+                "gena_bigbird",
+                "caduceus",
+                "convnet",
+                "awd_lstm",
+            )
+        },
     },
+    # As GPU kernels do where the code that stands in for them does something else.
+    "kernels": {"caduceus": ARCHITECTURES["caduceus"]._replace(build=partial(caduceus.build_caduceus, kernels=True))},
 }
 
 
@@ -216,7 +231,7 @@ def architecture(name: str, rules: str) -> Architecture:
     name
         A key of `ARCHITECTURES`.
     rules
-        ``"authors"``, or ``"bend"`` for the input rules of BEND's embedders.
+        A key of `RULES`.
 
     Returns
     -------
@@ -225,12 +240,10 @@ def architecture(name: str, rules: str) -> Architecture:
     Raises
     ------
     InputError
-        If there are no such rules for it.
+        If there are no such rules, or none for this architecture.
     """
-    if rules == "authors":
-        return ARCHITECTURES[name]
-    if rules != "bend":
-        raise InputError(f"rules is {rules!r}: it must be 'authors' or 'bend'.")
-    if name not in BEND:
-        raise InputError(f"BEND has no rules for {name!r} models; leave rules out.")
-    return BEND[name]
+    if rules not in RULES:
+        raise InputError(f"rules is {rules!r}; it must be one of {', '.join(RULES)}.")
+    if name not in RULES[rules]:
+        raise InputError(f"There are no rules {rules!r} for {name!r} models, only for {', '.join(RULES[rules])}.")
+    return RULES[rules][name]

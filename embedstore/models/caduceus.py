@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from embedstore.models.checkpoints import Checkpoint
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -254,13 +257,15 @@ def is_caduceus(checkpoint: Checkpoint) -> bool:
     return checkpoint.config.get("model_type") == "caduceus"
 
 
-def build_caduceus(checkpoint: Checkpoint) -> Caduceus:
+def build_caduceus(checkpoint: Checkpoint, *, kernels: bool = False) -> Caduceus:
     """Make the network of a checkpoint.
 
     Parameters
     ----------
     checkpoint
         Config and weights, of CaduceusForMaskedLM or the bare Caduceus.
+    kernels
+        Whether the norms of its blocks do what Mamba's GPU kernels do. See the notes.
 
     Returns
     -------
@@ -274,9 +279,10 @@ def build_caduceus(checkpoint: Checkpoint) -> Caduceus:
 
     Notes
     -----
-    With rms_norm and fused_add_norm and without rcps, the norms inside the blocks subtract the mean, as in the reference
-    numbers (tests/golden/caduceus_ph), which were computed with plain-torch stand-ins of Mamba's kernels. The kernels
-    themselves do not subtract it; `CaduceusSpec.centred` is the switch.
+    With rms_norm and fused_add_norm and without rcps there are two readings of the norms inside the blocks. Behind the
+    reference numbers (tests/golden/caduceus_ph) they subtract the mean: a plain-torch stand-in of Mamba's fused norm
+    does not look at its flag for RMS norms. The kernel itself does (``is_rms_norm`` in ``mamba_ssm/modules/block.py``),
+    so a checkpoint that was trained on a GPU wants `kernels`. Without it, and where it matters, a warning is logged.
     """
     prefix = "caduceus." if any(key.startswith("caduceus.") for key in checkpoint.weights) else ""
     equivariant, fused = _flag(checkpoint, "rcps"), _flag(checkpoint, "fused_add_norm")
@@ -289,6 +295,14 @@ def build_caduceus(checkpoint: Checkpoint) -> Caduceus:
     tied = equivariant or checkpoint.config.get("tie_word_embeddings", True)
     head = head_key(checkpoint, f"lm_head.{in_head}weight", embedding, tied=tied, bare=not prefix)
     spec = _spec(checkpoint, equivariant=equivariant, fused=fused, head=head is not None)
+    if kernels:
+        spec = replace(spec, centred=False)
+    elif spec.centred and spec.root_mean_square:
+        _log.warning(
+            "%s: norms of the blocks subtract the mean, as in the reference numbers of this architecture; Mamba's GPU "
+            "kernels do not. For a checkpoint that was trained with them use rules='kernels'.",
+            checkpoint.folder,
+        )
     names = {"embedding.weight": embedding} | ({"head.weight": head} if head else {})
     names |= _norm_names(spec, "final_norm", f"{backbone}norm_f.{norm}")
     ignorable = [f"lm_head.{in_head}weight", "lm_head.complement_map", "*word_embeddings.complement_map"]
@@ -349,7 +363,6 @@ def _spec(checkpoint: Checkpoint, *, equivariant: bool, fused: bool, head: bool)
     mamba = replace(checkpoint, config={f"ssm_cfg.{name}": value for name, value in settings.items()})
     width, multiple = checkpoint.integer("d_model"), checkpoint.integer("pad_vocab_size_multiple")
     vocabulary = -(-checkpoint.integer("vocab_size") // multiple) * multiple
-    root_mean_square = _flag(checkpoint, "rms_norm")
     return CaduceusSpec(
         vocabulary=vocabulary,
         width=width,
@@ -361,11 +374,11 @@ def _spec(checkpoint: Checkpoint, *, equivariant: bool, fused: bool, head: bool)
         projection_bias=_flag(mamba, "ssm_cfg.bias"),
         kernel_bias=_flag(mamba, "ssm_cfg.conv_bias"),
         epsilon=checkpoint.fraction("norm_epsilon"),
-        root_mean_square=root_mean_square,
+        root_mean_square=_flag(checkpoint, "rms_norm"),
         multiply=strategy == "ew_multiply",
         tied=_flag(checkpoint, "bidirectional_weight_tie"),
         complement=_complement(checkpoint, vocabulary) if equivariant else None,
-        centred=root_mean_square and fused and not equivariant,
+        centred=fused and not equivariant,
         swaps=equivariant and fused,
         head=head,
     )

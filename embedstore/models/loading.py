@@ -33,7 +33,7 @@ def load(
     layer: int | str = -1,
     precision: str | None = None,
     windows: bool = True,
-    rules: str = "authors",
+    rules: str | None = None,
     name: str | None = None,
 ) -> Model:
     """Load a frozen language model.
@@ -64,9 +64,10 @@ def load(
     windows
         Whether sequences longer than the model's context are cut into disjoint windows (default), or refused.
     rules
-        ``"authors"`` (default): inputs as the model's authors publish them. ``"bend"``: as BEND's code makes them, for
-        comparison with its numbers: HyenaDNA's windows begin with [CLS]; DNABERT's k-mers stand in the order of BEND's
-        `bend_order`; GENA-LM BERT's last norm is left out.
+        ``"authors"``: as the model's authors publish it. ``"bend"``: as BEND's code ran it, for comparison with its
+        numbers: HyenaDNA's windows begin with [CLS]; DNABERT's k-mers stand in the order of `bend_order`; GENA-LM
+        BERT's last norm is left out. ``"kernels"``, for Caduceus: as Mamba's GPU kernels do, see `build_caduceus`. None
+        (default): what the model's record says, which is ``"authors"`` for nearly all.
     name
         Name under which embeddings are stored. Default: the id, or the last part of the folder's or repository's name.
 
@@ -100,6 +101,7 @@ def load(
 
     parts = read_checkpoint(folder)
     kind = recognise(parts)
+    rules = rules or (known.rules if known else "") or "authors"
     spec = architecture(kind, rules)
     network = spec.build(parts)
     tokenizer = spec.tokenizer(folder)
@@ -135,7 +137,7 @@ def load(
 
 def _refuse_options(name: str, *options: object) -> None:
     """Refuse what a function does not have: a checkpoint, layers, windows ..."""
-    if options != (None, None, -1, None, True, "authors"):
+    if options != (None, None, -1, None, True, None):
         raise InputError(
             f"{name!r} is a function, without checkpoint, revision, layer, precision, windows or rules; leave them out."
         )

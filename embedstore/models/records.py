@@ -19,7 +19,11 @@ HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 """Form of a commit: branches and tags can move, so nothing else is a revision."""
 
-_CHOICES = {"alphabet": ("dna", "protein"), "drop": ("none", "first", "last", "first and last")}
+_CHOICES = {
+    "alphabet": ("dna", "protein"),
+    "drop": ("none", "first", "last", "first and last"),
+    "rules": ("", "authors", "bend", "kernels"),
+}
 _NO_CHECKPOINT = ("onehot", "function")
 
 
@@ -60,6 +64,8 @@ class ModelRecord:
     drop
         Which rows of an input stand for special tokens and are not stored: ``"first"``, ``"last"``,
         ``"first and last"`` or ``"none"`` (default).
+    rules
+        How `load` runs it where nobody says otherwise; empty (default) for what its authors publish.
     licence
         Terms of the weights; empty where their repository states none.
     paper
@@ -83,6 +89,7 @@ class ModelRecord:
     layers: int = 0
     parameters: str = ""
     drop: str = "none"
+    rules: str = ""
     licence: str = ""
     paper: str = ""
     note: str = ""

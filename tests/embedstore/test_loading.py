@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import subprocess
 import sys
@@ -14,8 +15,8 @@ import pytest
 import torch
 
 from embedstore.errors import CheckpointError, InputError
-from embedstore.models import load, loading
-from embedstore.models.architectures import ARCHITECTURES, BEND, recognise
+from embedstore.models import load, loading, record
+from embedstore.models.architectures import ARCHITECTURES, RULES, recognise
 from embedstore.models.checkpoints import read_checkpoint
 from embedstore.models.network import Network
 
@@ -67,8 +68,8 @@ def test_load_of_a_known_model():
         ({"model": GOLDEN / "nt_v1", "precision": "float8"}, "must be one of float32, tf32, bfloat16, float16"),
         ({"model": GOLDEN / "nt_v1", "precision": "tf32"}, "a mode of CUDA devices"),
         ({"model": GOLDEN / "nt_v1", "layer": "first"}, "has no layer 'first'"),
-        ({"model": GOLDEN / "nt_v1", "rules": "mine"}, "must be 'authors' or 'bend'"),
-        ({"model": GOLDEN / "esm2", "rules": "bend"}, "BEND has no rules for 'esm' models"),
+        ({"model": GOLDEN / "nt_v1", "rules": "mine"}, "must be one of authors, bend, kernels"),
+        ({"model": GOLDEN / "esm2", "rules": "bend"}, "no rules 'bend' for 'esm' models, only for dnabert, hyenadna"),
     ],
 )
 def test_refused(arguments, message):
@@ -156,7 +157,7 @@ def test_every_checkpoint_is_of_one_architecture():
         found = [name for name, spec in ARCHITECTURES.items() if spec.recognise(parts)]
         assert found == [expected.get(folder.name, folder.name)]
         assert recognise(parts) == found[0]
-    assert BEND.keys() < ARCHITECTURES.keys()
+    assert all(rules.keys() <= ARCHITECTURES.keys() for rules in RULES.values())
 
 
 def test_a_vocabulary_that_cannot_be_read(tmp_path):
@@ -182,3 +183,29 @@ def test_windows_off():
     assert model.fingerprint["window"] != family("nt_v1").fingerprint["window"]
     # Where there is no limit there is nothing to refuse.
     assert len(load(GOLDEN / "resnet_lm", windows=False).pieces(codes_of("ACGT" * 5000))) == 1
+
+
+def test_caduceus_norms_of_the_kernels(caplog, tmp_path):
+    """What Mamba's GPU kernels do, for which there are no reference numbers: the RMS norms of the unfused network."""
+    config = json.loads((GOLDEN / "caduceus_ph" / "config.json").read_text())
+    shutil.copytree(GOLDEN / "caduceus_ph", tmp_path / "unfused")
+    (tmp_path / "unfused" / "config.json").write_text(json.dumps(config | {"fused_add_norm": False}))
+    ids = torch.tensor([[7, 8, 9, 10, 7, 7, 9]])
+    expected = load(tmp_path / "unfused").hidden(ids)
+    assert not caplog.records
+    reference = load(GOLDEN / "caduceus_ph").hidden(ids)
+    assert "subtract the mean" in caplog.text
+    assert "use rules='kernels'" in caplog.text
+    caplog.clear()
+    model = load(GOLDEN / "caduceus_ph", rules="kernels")
+    assert not caplog.records
+    torch.testing.assert_close(model.hidden(ids), expected, rtol=0, atol=1e-5)
+    assert (model.hidden(ids) - reference).abs().max() > 0.1
+    assert model.fingerprint["rules"] == "kernels"
+    # The published checkpoint was trained with the kernels: its record says so, and a user can say otherwise.
+    assert record("caduceus_ph_131k").rules == "kernels"
+    (tmp_path / "mine.toml").write_text(
+        f"[mine]\narchitecture = 'caduceus'\ncheckpoint = '{GOLDEN / 'caduceus_ph'}'\nrules = 'kernels'\n"
+    )
+    torch.testing.assert_close(load(tmp_path / "mine.toml").hidden(ids), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(load(tmp_path / "mine.toml", rules="authors").hidden(ids), reference, rtol=0, atol=0)
