@@ -26,9 +26,9 @@ def contents(store: Store) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        Keys ``task``, ``model`` (empty for the task itself), ``samples``, ``nucleotides``, ``channels``, ``precision``,
-        ``blocks_done``, ``blocks``, ``rows_done``, ``rows``, ``stored_bytes`` (local stores, else None) and ``ratio``:
-        bytes at nucleotide resolution in float32 to bytes stored.
+        Keys ``task``, ``model`` (empty for the task itself), ``samples``, ``nucleotides`` and ``stored_bytes`` (local
+        stores, else None); of a task ``alphabet``; of an embedding ``channels``, ``precision``, ``blocks_done``,
+        ``blocks``, ``rows_done``, ``rows`` and ``ratio``: bytes at nucleotide resolution in float32 to bytes stored.
     """
     found = []
     for task in store.tasks():
@@ -41,6 +41,7 @@ def contents(store: Store) -> list[dict[str, Any]]:
                 "model": "",
                 "samples": attributes["samples"],
                 "nucleotides": attributes["nucleotides"],
+                "alphabet": store.record(task).alphabet,
                 "stored_bytes": None if size is None or inner is None else size - inner,
             }
         )
@@ -113,7 +114,8 @@ def _lines(store: Store) -> list[tuple[str, str, str, str, str]]:
     lines = []
     for item in contents(store):
         if not item["model"]:
-            size = f"{item['samples']:,} samples, {item['nucleotides']:,} nt"
+            unit = "nt" if item["alphabet"] == "dna" else "aa"
+            size = f"{item['samples']:,} samples, {item['nucleotides']:,} {unit}"
             lines.append((item["task"], size, "", human_bytes(item["stored_bytes"]), ""))
             continue
         whole = item["blocks_done"] == item["blocks"]

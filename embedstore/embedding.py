@@ -17,7 +17,15 @@ import numpy as np
 
 from embedstore.blocks import LARGEST_SPAN, BlockWriter, create_embedding
 from embedstore.errors import InputError, NonFiniteError
-from embedstore.planning import batch_ids, check_alphabet, check_choices, check_space, fingerprint, row_counts
+from embedstore.planning import (
+    batch_ids,
+    check_alphabet,
+    check_choices,
+    check_space,
+    fingerprint,
+    pieces_of,
+    row_counts,
+)
 from embedstore.progress import progress_bar
 from embedstore.rows import Embedding, offsets
 from embedstore.store import Store, open_store
@@ -208,7 +216,10 @@ def _compute(
     """Compute rows, spans and pooled rows of a block."""
     samples = emb.block_samples(block)
     sequences = emb.store.sequences(emb.task, np.array(samples))
-    places = _places(emb, samples, [model.pieces(codes) for codes in sequences])
+    pieces = [
+        pieces_of(emb.store, emb.task, sample, model, codes) for sample, codes in zip(samples, sequences, strict=True)
+    ]
+    places = _places(emb, samples, pieces)
     first = offsets(emb.row_count[samples.start : samples.stop])
     vector = buffer[: first[-1]]
     pooled = np.zeros((len(samples), emb.width), np.float32)

@@ -176,8 +176,16 @@ def row_counts(store: Store, task: str, model: Model, *, progress: bool) -> NDAr
     for start in progress_bar(range(0, samples, _READ), f"tokenise {task}", show=progress, unit="x64 seq"):
         stop = min(start + _READ, samples)
         for sample, codes in zip(range(start, stop), store.sequences(task, np.arange(start, stop)), strict=True):
-            counts[sample] = sum(len(piece.span) for piece in model.pieces(codes))
+            counts[sample] = sum(len(piece.span) for piece in pieces_of(store, task, sample, model, codes))
     return counts
+
+
+def pieces_of(store: Store, task: str, sample: int, model: Model, codes: NDArray[np.uint8]) -> list[Piece]:
+    """Cut the sequence of a sample into pieces; a model that refuses it is told which one it is."""
+    try:
+        return model.pieces(codes)
+    except InputError as error:
+        raise InputError(f"{store.path}: task {task!r}, sample {store.sample_id(task, sample)!r}: {error}") from error
 
 
 def _trial(store: Store, task: str, model: Model) -> float:
@@ -186,7 +194,7 @@ def _trial(store: Store, task: str, model: Model) -> float:
     order = np.linspace(0, len(lengths) - 1, min(64, len(lengths))).astype(int)
     done, begun = 0, time.perf_counter()
     for number, sample in enumerate(order):
-        pieces = model.pieces(store.sequences(task, [sample])[0])
+        pieces = pieces_of(store, task, int(sample), model, store.sequences(task, [sample])[0])
         for piece in pieces:
             model.hidden(batch_ids([piece], model))
         if number == 0 and len(order) > 1:

@@ -72,7 +72,7 @@ def encode(text: str | bytes) -> NDArray[np.uint8]:
         raw.decode("ascii")
     except (UnicodeEncodeError, UnicodeDecodeError) as error:
         raise InputError(
-            f"sequence: letter {error.start + 1} is not ASCII; a sequence is written in the letters A C G T N."
+            f"sequence: letter {error.start + 1} is not ASCII; a sequence is written in the letters A to Z."
         ) from None
     return np.frombuffer(bytearray(raw.upper()), np.uint8)
 
@@ -242,7 +242,7 @@ def check_letters(codes: NDArray[np.uint8], alphabet: Alphabet, what: str) -> No
     if wrong.any():
         place = int(wrong.argmax())
         letter = chr(codes[place])
-        looks = " The sequence looks like a protein." if alphabet == "dna" and letter in AMINO_ACIDS else ""
+        looks = " The sequence looks like a protein." if letter in AMINO_ACIDS else ""
         wanted = "nucleotides (IUPAC codes)" if alphabet == "dna" else "amino acids"
         raise InputError(f"{what} takes {wanted}; letter {place + 1} of the sequence is {letter!r}.{looks}")
     if alphabet == "protein" and len(codes) >= _LONG and not _NOT_NUCLEOTIDE[codes].any():

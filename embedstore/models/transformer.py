@@ -141,11 +141,11 @@ class Encoder(Network):
         """Yield the hidden states: `Network.states`."""
         tokens = ids.shape[1]
         spec = self.spec
-        x = self._embed(ids, lengths)
         turned = rotation(self.inverse_frequency, tokens) if spec.positions == "rotary" else None
         mask = None
         if lengths is not None:
             mask = (torch.arange(tokens, device=ids.device) < lengths[:, None])[:, None, None]
+        x = self._embed(ids, mask)
         sparse = tokens if spec.sparse_block and tokens > (5 + 2 * spec.sparse_copies) * spec.sparse_block else 0
         if sparse:  # whole blocks are needed; nothing attends to what is added, and it is cut off again
             x = functional.pad(x, (0, 0, 0, -tokens % spec.sparse_block))
@@ -160,14 +160,15 @@ class Encoder(Network):
         out: Tensor = self.final_norm(state)
         return out
 
-    def _embed(self, ids: Tensor, lengths: Tensor | None) -> Tensor:
+    def _embed(self, ids: Tensor, mask: Tensor | None) -> Tensor:
         """Return the embeddings of tokens and positions."""
         spec = self.spec
         x: Tensor = self.embedding(ids) * spec.embedding_scale
         if spec.dropout_mask_id is not None:
-            masked = (ids == spec.dropout_mask_id)[..., None]
-            length = ids.shape[1] if lengths is None else lengths[:, None, None]
-            x = x.masked_fill(masked, 0) * (0.88 / (1 - masked.sum(1, keepdim=True) / length))
+            masked = ids == spec.dropout_mask_id
+            real = torch.ones_like(masked) if mask is None else mask[:, 0, 0]
+            share = (masked & real).sum(1) / real.sum(1)  # of the tokens: padding may be any id
+            x = x.masked_fill(masked[..., None], 0) * (0.88 / (1 - share))[:, None, None]
         if spec.token_types:
             x = x + self.token_type_embedding.weight[0]
         if spec.positions == "learned":

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from embedstore.tokenizers.tokens import Alphabet
 
+LETTER = {"dna": "nucleotide", "protein": "residue"}
+"""What a letter of a sequence stands for."""
+
 
 def encode_all(
     sequences: Iterable[str | NDArray[np.uint8]],
@@ -65,7 +68,7 @@ def encode_all(
 
 
 def _place(where: str, alphabet: Alphabet, index: int) -> str:
-    return f"{where}: {'nucleotide' if alphabet == 'dna' else 'residue'} {index} (0-based)"
+    return f"{where}: {LETTER[alphabet]} {index} (0-based)"
 
 
 def loose_samples(
@@ -74,6 +77,7 @@ def loose_samples(
     splits: Sequence[str] | pd.Series[str] | str | None,
     columns: pd.DataFrame | None,
     where: Callable[[int], str],
+    alphabet: Alphabet,
 ) -> pd.DataFrame:
     """Make the sample table of sequences that were not cut from a genome.
 
@@ -89,6 +93,8 @@ def loose_samples(
         More columns, one row per sample, or None.
     where
         Names the place of a row, for messages.
+    alphabet
+        What the sequences are made of.
 
     Returns
     -------
@@ -98,7 +104,8 @@ def loose_samples(
     Raises
     ------
     InputError
-        If the numbers of rows differ, an id cannot be used, or a column has a name that is taken.
+        If the numbers of rows differ, an id cannot be used, a column has a name that is taken, or a protein has a
+        strand.
     """
     import pandas as pd
 
@@ -117,6 +124,12 @@ def loose_samples(
     for name in ("chromosome", "start", "end", "strand"):
         if name in others:
             samples[name] = others.pop(name).astype(samples[name].dtype)
+    stranded = np.flatnonzero(samples["strand"] == "-")
+    if alphabet == "protein" and stranded.size:
+        raise InputError(
+            f"{where(int(stranded[0]))}: strand is '-', but a protein has no other strand. Give a column that holds "
+            "the strand of its gene another name."
+        )
     return sample_table(pd.Series(list(ids), dtype=str), samples, plain_columns(others), where)
 
 

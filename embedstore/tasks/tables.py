@@ -84,7 +84,7 @@ def from_table(
     others = plain_columns(others) if table.lines is None else typed(others)
     if "length" in others:
         others = others.rename(columns={"length": "input_length"})
-    samples = loose_samples(table.frame["id"], lengths, splits, others, table.where)
+    samples = loose_samples(table.frame["id"], lengths, splits, others, table.where, record.alphabet)
     labels = column_labels(table.frame["label"], record, table.where, empty_labels) if "label" in columns else None
     source: dict[str, object] = {
         "kind": "table",

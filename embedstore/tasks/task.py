@@ -14,7 +14,7 @@ from embedstore.regions import read_regions
 from embedstore.tasks.labels import Labels, array_labels, column_labels, hdf5_labels
 from embedstore.tasks.records import TaskRecord
 from embedstore.tasks.records import record as find_record
-from embedstore.tasks.samples import encode_all, loose_samples
+from embedstore.tasks.samples import LETTER, encode_all, loose_samples
 from embedstore.text import file_digest, read_tabbed
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Task:
         labels = "no labels" if self.labels is None else f"labels per {', '.join(self.labels.dims)}"
         return (
             f"Task({self.name!r}: {len(self.samples):,} samples{f' ({splits})' if splits else ''}, "
-            f"{self.samples['length'].sum():,} nucleotides, {labels})"
+            f"{self.samples['length'].sum():,} {LETTER[self.record.alphabet]}s, {labels})"
         )
 
 
@@ -95,7 +95,7 @@ def from_bed(
     fasta
         The genome; see :class:`embedstore.genome.Genome`.
     record
-        A task record, the name of a published task, or the path of a TOML file.
+        A task record, the name of a published task, or the path of a TOML file; not one of proteins.
     name
         Name of the task in a store; that of the record by default.
     labels
@@ -107,9 +107,7 @@ def from_bed(
     empty_labels
         ``"refuse"`` (default), or ``"zero"``: an empty label of type ``multilabel`` sets all targets to 0.
     other_letters
-        ``"refuse"`` (default), or ``"N"``: letters other than A, C, G, T, N are read as N. Not for proteins.
-    alphabet
-        ``"dna"`` or ``"protein"``: what the letters are. By default what the record says, and without one DNA.
+        ``"refuse"`` (default), or ``"N"``: letters other than A, C, G, T, N are read as N.
 
     Returns
     -------
@@ -122,6 +120,11 @@ def from_bed(
         With file and line, if any row, label or file is not as it must be. Nothing is dropped.
     """
     record = record if isinstance(record, TaskRecord) else find_record(record)
+    if record.alphabet != "dna":
+        raise InputError(
+            f"record {record.name!r} is of proteins, and a BED file names regions of a genome: pass the proteins "
+            "themselves, as a table or FASTA file."
+        )
     table = read_tabbed(bed, first=("chromosome", "start", "end"))
     column = table.frame.get("label") if labels is None else None
     if column is not None:
@@ -130,11 +133,6 @@ def from_bed(
         raise InputError(
             f"{bed}:1: no column 'label'.{did_you_mean('label', table.frame.columns)} Pass labels= with an hdf5 file, "
             "or labels=False for a task without labels."
-        )
-    if record.alphabet != "dna":
-        raise InputError(
-            f"record {record.name!r} is of proteins, and a BED file names regions of a genome: pass the proteins "
-            "themselves, as a table or FASTA file."
         )
     genome = Genome(fasta, other_letters=other_letters)
     samples = read_regions(table, genome.contigs, strand=record.strand, split=split)
@@ -222,7 +220,7 @@ def from_fasta(
         "genome_digest": genome.digest,
         "other_letters": other_letters,
     }
-    samples = loose_samples(names, lengths, splits, None, where)
+    samples = loose_samples(names, lengths, splits, None, where, record.alphabet)
     found = _given_labels(labels, record, lengths, where)
     return Task(name or record.name, record, samples, found, sequences, source)
 
@@ -258,7 +256,7 @@ def from_sequences(
         What the labels are; needed where there are labels.
     columns
         More columns of the sample table. ``chromosome``, ``start``, ``end`` and ``strand`` say where a sequence came
-        from; they change nothing about it.
+        from; they change nothing about it. A protein is never on strand ``-``.
     other_letters
         ``"refuse"`` (default), or ``"N"``: letters other than A, C, G, T, N are read as N. Not for proteins.
     alphabet
@@ -289,7 +287,7 @@ def from_sequences(
         raise InputError(f"task {name!r} has no sequences.")
     lengths = np.array([len(one) for one in codes], np.int64)
     ids = [str(row) for row in range(len(codes))] if ids is None else ids
-    samples = loose_samples(ids, lengths, splits, columns, where)
+    samples = loose_samples(ids, lengths, splits, columns, where, record.alphabet)
     found = _given_labels(labels, record, lengths, where)
     return Task(name, record, samples, found, lambda start, stop: codes[start:stop], {"kind": "memory"})
 

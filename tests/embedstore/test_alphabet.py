@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import embedstore
@@ -25,11 +27,19 @@ RESIDUES = "ACDEFGHIKLMNPQRSTVWYXBZUOJ"
 PROTEINS = ["MKTAYIAKQR", "mkvlX", "ACGT"]
 
 
-@given(st.text(RESIDUES + RESIDUES.lower(), min_size=1, max_size=40))
-def test_a_protein_task_holds_its_letters(text):
-    task = tasks.from_sequences("p", [text], alphabet="protein")
-    assert decode(task.sequences(0, 1)[0]) == text.upper()
-    assert task.record.alphabet == "protein"
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.text(RESIDUES + RESIDUES.lower(), min_size=1, max_size=40), min_size=1, max_size=5))
+def test_from_a_table_of_proteins_to_a_store_and_back(texts):
+    with TemporaryDirectory() as folder:
+        table, path = Path(folder, "p.csv"), Path(folder, "s.zarr")
+        table.write_text("id,sequence,split\n" + "".join(f"s{i},{text},all\n" for i, text in enumerate(texts)))
+        embedstore.open_store(path, mode="a").add_task(tasks.from_table(table, alphabet="protein"))
+        store = embedstore.open_store(path)
+        assert [decode(codes) for codes in store.sequences("p")] == [text.upper() for text in texts]
+        assert store.record("p").alphabet == "protein"
+        count = sum(map(len, texts))
+        assert f"{len(texts)} samples, {count} aa" in repr(store)
+        assert f"{count} residues" in repr(tasks.from_sequences("p", texts, alphabet="protein"))
 
 
 @pytest.mark.parametrize(("letter", "cure"), [("*", "remove it"), ("-", ""), (".", ""), ("2", "")])
@@ -86,6 +96,30 @@ def test_what_makes_no_sense_for_proteins(tmp_path):
         store.embedding("p", "onehot")
 
 
+def test_a_protein_has_no_strand(tmp_path):
+    def table(strands):
+        rows = [f"s{i},ACGT,all,{strand}" for i, strand in enumerate(strands)]
+        (tmp_path / "p.csv").write_text("\n".join(["id,sequence,split,strand", *rows]) + "\n")
+        return tmp_path / "p.csv"
+
+    with pytest.raises(InputError, match="p.csv:4: strand is '-', but a protein has no other strand"):
+        tasks.from_table(table(".+-"), alphabet="protein")
+    assert list(tasks.from_table(table(".+-")).samples["strand"]) == [".", "+", "-"]
+    assert list(tasks.from_table(table(".+"), alphabet="protein").samples["strand"]) == [".", "+"]
+    with pytest.raises(InputError, match="sample 0: strand is '-'"):
+        tasks.from_sequences("p", ["MK"], columns=pd.DataFrame({"strand": ["-"]}), alphabet="protein")
+
+
+def test_a_hint_only_where_letters_are_those_of_a_protein():
+    for text, hint in (
+        ("ACRKV", ""),
+        ("ACGU", " For RNA, write T for U first."),
+        ("MKTAE", " If these are proteins.*"),
+    ):
+        with pytest.raises(InputError, match=rf"read such letters as N\.{hint}$"):
+            tasks.from_sequences("d", [text])
+
+
 def test_from_proteins_to_rows(tmp_path):
     store = embedstore.open_store(tmp_path / "s.zarr", mode="a")
     store.add_task(tasks.from_sequences("p", PROTEINS, alphabet="protein"))
@@ -117,6 +151,17 @@ def test_command_line(tmp_path, monkeypatch, capsys):
     assert "a BED file names regions of a genome, not proteins" in capsys.readouterr().err
 
 
+@settings(deadline=None)
+@given(st.text("ACGTUN", min_size=25, max_size=45))
+def test_what_is_taken_for_a_protein(text):
+    check_letters(encode(text + "M"), "protein", "It")
+    if len(text) >= 30 and all(one in text for one in "ACG") and ("T" in text or "U" in text):
+        with pytest.raises(InputError, match="looks like DNA"):
+            check_letters(encode(text), "protein", "It")
+    else:
+        check_letters(encode(text), "protein", "It")
+
+
 @pytest.mark.parametrize("text", ["A", "ACGTURYSWKMBDHVN", "N" * 50])
 def test_letters_of_nucleotides(text):
     check_letters(encode(text), "dna", "It")
@@ -131,6 +176,9 @@ def test_letters_of_nucleotides(text):
         "AAT" * 20,  # an antifreeze glycoprotein
         "GA" * 40,  # silk
         "ACG" * 20,  # no T
+        "ACT" * 20,
+        "AGT" * 20,
+        "CGT" * 20,
         "ACGT" * 20 + "M",
     ],
 )
@@ -157,3 +205,13 @@ def test_letters_of_proteins(text):
 def test_letters_of_another_kind(text, alphabet, message):
     with pytest.raises(InputError, match=message):
         check_letters(np.frombuffer(text.encode(), np.uint8), alphabet, "It")
+
+
+def test_a_sequence_that_a_model_refuses_is_named(tmp_path):
+    store = embedstore.open_store(tmp_path / "s.zarr", mode="a")
+    ids = ["short", "long"]
+    store.add_task(tasks.from_sequences("p", ["MK", "MKLV" * 300], ids=ids, alphabet="protein"))
+    model = load(GOLDEN / "esm2", windows=False)
+    for options in ({}, {"resolution": "nucleotide"}):
+        with pytest.raises(InputError, match="task 'p', sample 'long': A sequence of 1,200 letters is longer than"):
+            embedstore.embed(store, "p", model, progress=False, **options)

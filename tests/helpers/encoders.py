@@ -117,7 +117,7 @@ def change_config(folder, **fields):
 def change_weights(folder, changes):
     """Set tensors of model.safetensors by name; the value REMOVED takes one out."""
     weights = load_file(folder / "model.safetensors") | changes
-    save_file({k: v for k, v in weights.items() if v is not REMOVED}, folder / "model.safetensors")
+    save_file({k: v.clone() for k, v in weights.items() if v is not REMOVED}, folder / "model.safetensors")
 
 
 def rename_weights(folder, rename):
