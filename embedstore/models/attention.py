@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    Biases = Callable[[], Iterable[tuple[slice, Tensor]]]
 
 # Queries whose biases are held at a time: 12 heads of 1,024 queries and 10,000 keys take 0.5 GB.
 _BIASED_QUERIES = 1024
@@ -86,33 +92,58 @@ def alibi_slopes(heads: int) -> Tensor:
     return torch.tensor(slopes, device="cpu")
 
 
-def alibi_attention(query: Tensor, key: Tensor, value: Tensor, slopes: Tensor, mask: Tensor | None) -> Tensor:
+def alibi_biases(slopes: Tensor, tokens: int, mask: Tensor | None) -> Biases:
+    """Return what is added to the scores of token pairs, for some of the queries at a time.
+
+    Parameters
+    ----------
+    slopes
+        From `alibi_slopes`: the score of tokens i and j is lowered by slope * abs(i - j).
+    tokens
+        Length of the sequences.
+    mask
+        Which keys are tokens, shape (batch, 1, 1, token), bool; None when all are.
+
+    Returns
+    -------
+    callable
+        Gives queries (a slice) and their biases, shape (1 or batch, head, query, key), float32, part by part. Where all
+        queries are one part it is held, to be used in every block; otherwise every block makes its parts anew.
+    """
+    place = torch.arange(tokens, device=slopes.device, dtype=slopes.dtype)
+
+    def part(start: int) -> tuple[slice, Tensor]:
+        asking = slice(start, start + _BIASED_QUERIES)
+        bias = ((place[asking, None] - place).abs_() * -slopes[:, None, None])[None]
+        return asking, bias if mask is None else bias.masked_fill(~mask, -torch.inf)
+
+    if tokens <= _BIASED_QUERIES:
+        held = [part(0)]
+        return lambda: held
+    return lambda: (part(start) for start in range(0, tokens, _BIASED_QUERIES))
+
+
+def alibi_attention(query: Tensor, key: Tensor, value: Tensor, biases: Biases) -> Tensor:
     """Let tokens attend to each other, the less the farther apart they are, to both sides alike.
 
     Parameters
     ----------
     query, key, value
         Shape (batch, head, token, channel).
-    slopes
-        From `alibi_slopes`: the score of tokens i and j is lowered by slope * abs(i - j).
-    mask
-        Which keys are tokens, shape (batch, 1, 1, token), bool; None when all are.
+    biases
+        From `alibi_biases`.
 
     Returns
     -------
     Tensor
         Shape (batch, head, token, channel).
     """
-    tokens = query.shape[2]
-    place = torch.arange(tokens, device=query.device)
-    parts = []
-    for start in range(0, tokens, _BIASED_QUERIES):
-        asking = slice(start, start + _BIASED_QUERIES)
-        bias = (place[asking, None] - place).abs() * -slopes[:, None, None]
-        if mask is not None:
-            bias = bias.masked_fill(~mask, -torch.inf)
-        bias = bias.to(query.dtype).expand(len(query), -1, -1, -1)
-        parts.append(functional.scaled_dot_product_attention(query[:, :, asking], key, value, attn_mask=bias))
+    parts = [
+        functional.scaled_dot_product_attention(
+            query[:, :, asking], key, value, attn_mask=bias.to(query.dtype).expand(len(query), -1, -1, -1)
+        )
+        for asking, bias in biases()
+    ]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
 

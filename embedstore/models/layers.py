@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from embedstore.errors import InputError
 
 Layer = int | tuple[int, int]  # -1, a block, or the first and the last block of a mean
@@ -37,15 +39,16 @@ def parse_layer(wanted: int | str, layers: int, model: str) -> Layer:
     ((1, 12), (9, 12), -1)
     """
     text = str(wanted).strip()
-    first, dash, last = text.partition("-")
-    layer: Layer | None = None
+    numbers = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", text)
+    first, last = (int(number or numbers[1]) for number in numbers.groups()) if numbers else (0, -1)
+    layer: Layer
     if text == "mean":
         layer = (1, layers)
-    elif text == "-1" or (text.isdecimal() and int(text) <= layers):
-        layer = int(text)
-    elif dash and first.isdecimal() and last.isdecimal() and int(first) <= int(last) <= layers:
-        layer = (int(first), int(last))
-    if layer is None:
+    elif text == "-1":
+        layer = -1
+    elif first <= last <= layers:
+        layer = (first, last) if "-" in text else first
+    else:
         raise InputError(
             f"Model {model!r} has no layer {wanted!r}: wanted -1 (last hidden state), 0 (embeddings), 1 to {layers} "
             "(after that block), 'mean' (of all blocks) or a range such as '1-3' (mean of those)."

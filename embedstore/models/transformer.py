@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from embedstore.models.attention import alibi_attention, alibi_slopes, rotate, rotation, sparse_attention
+from embedstore.models.attention import alibi_attention, alibi_biases, alibi_slopes, rotate, rotation, sparse_attention
 from embedstore.models.heads import MaskedHead
 from embedstore.models.network import Network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from embedstore.models.attention import Biases
 
 Activation = Literal["gelu", "gelu_tanh", "silu"]
 _ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
@@ -101,6 +103,7 @@ class _Places(NamedTuple):
     """What attention must know of a batch."""
 
     rotation: tuple[Tensor, Tensor] | None
+    biases: Biases | None  # of attention that falls with distance
     mask: Tensor | None  # which keys are tokens, shape (batch, 1, 1, token)
     sparse: int  # how many tokens are real, where attention is block-sparse; else 0
 
@@ -115,6 +118,7 @@ class Encoder(Network):
     """
 
     inverse_frequency: Tensor
+    slopes: Tensor
 
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
@@ -128,6 +132,8 @@ class Encoder(Network):
             self.position_embedding = nn.Embedding(spec.position_rows, spec.width)
         if spec.positions == "rotary":
             self.register_buffer("inverse_frequency", rotary_frequencies(spec.width // spec.heads), persistent=False)
+        if spec.positions == "alibi":
+            self.register_buffer("slopes", alibi_slopes(spec.heads), persistent=False)
         if spec.token_types:
             self.token_type_embedding = nn.Embedding(spec.token_types, spec.width)
         self.embedding_norm = nn.LayerNorm(spec.width, spec.epsilon) if spec.embedding_norm else nn.Identity()
@@ -149,7 +155,8 @@ class Encoder(Network):
         sparse = tokens if spec.sparse_block and tokens > (5 + 2 * spec.sparse_copies) * spec.sparse_block else 0
         if sparse:  # whole blocks are needed; nothing attends to what is added, and it is cut off again
             x = functional.pad(x, (0, 0, 0, -tokens % spec.sparse_block))
-        places = _Places(turned, mask, sparse)
+        biases = alibi_biases(self.slopes, tokens, mask) if spec.positions == "alibi" else None
+        places = _Places(turned, biases, mask, sparse)
         yield x[:, :tokens]
         for block in self.blocks:
             x = block(x, places)
@@ -186,8 +193,6 @@ class Block(nn.Module):
         Switches and sizes of the encoder.
     """
 
-    slopes: Tensor
-
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
         self.spec = spec
@@ -198,8 +203,6 @@ class Block(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(spec.width, spec.epsilon)
         self.up = nn.Linear(spec.width, (2 if spec.gated else 1) * spec.inner, bias=spec.up_bias)
         self.down = nn.Linear(spec.inner, spec.width, bias=spec.down_bias)
-        if spec.positions == "alibi":
-            self.register_buffer("slopes", alibi_slopes(spec.heads), persistent=False)
 
     def forward(self, x: Tensor, places: _Places) -> Tensor:
         """Return the next hidden state.
@@ -230,8 +233,8 @@ class Block(nn.Module):
         query, key, value = split.permute(2, 0, 3, 1, 4)
         if places.rotation is not None:
             query, key = rotate(query, *places.rotation), rotate(key, *places.rotation)
-        if spec.positions == "alibi":
-            mixed = alibi_attention(query, key, value, self.slopes, places.mask)
+        if places.biases is not None:
+            mixed = alibi_attention(query, key, value, places.biases)
         elif places.sparse:
             mixed = sparse_attention(query, key, value, spec.sparse_block, spec.sparse_copies, places.sparse)
         else:

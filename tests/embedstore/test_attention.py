@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedstore.models import attention
-from embedstore.models.attention import alibi_attention, alibi_slopes, rotate, rotation, sparse_attention
+from embedstore.models.attention import (
+    alibi_attention,
+    alibi_biases,
+    alibi_slopes,
+    rotate,
+    rotation,
+    sparse_attention,
+)
 from embedstore.models.transformer import rotary_frequencies
 
 
@@ -78,7 +85,7 @@ def test_alibi_attention(monkeypatch, at_a_time, lengths):
     query, key, value = draw(3, 6, 20, 4)
     slopes = torch.linspace(0.9, 0.01, 6)
     mask = None if lengths is None else (torch.arange(20) < torch.tensor(lengths)[:, None])[:, None, None]
-    got = alibi_attention(query, key, value, slopes, mask)
+    got = alibi_attention(query, key, value, alibi_biases(slopes, query.shape[2], mask))
     assert got.shape == query.shape
     q, k, v = (x.double().numpy() for x in (query, key, value))
     for sequence, head, i in np.ndindex(3, 6, 20):
