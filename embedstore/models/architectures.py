@@ -89,7 +89,7 @@ def _has_kmers(checkpoint: Checkpoint) -> bool:
 
 def _all_kmers(checkpoint: Checkpoint) -> bool:
     """Tell whether a vocabulary holds nucleotide words of one length only: DNABERT's."""
-    return len({len(word) for word in _vocabulary(checkpoint) if set(word) <= set("ACGT")}) == 1
+    return len({len(word) for word in _vocabulary(checkpoint) if word and set(word) <= set("ACGT")}) == 1
 
 
 def _grover_tokenizer(folder: Path) -> Tokenizer:

@@ -12,10 +12,9 @@ from torch.nn import functional
 
 from embedstore.errors import CheckpointError
 from embedstore.models.causal import CausalConvolution
-from embedstore.models.hyenadna import head_key
 from embedstore.models.network import Network
 from embedstore.models.selective_scan import selective_scan
-from embedstore.models.tied import tied_key
+from embedstore.models.tied import head_key, tied_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

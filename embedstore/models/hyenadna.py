@@ -12,7 +12,7 @@ from torch.nn import functional
 from embedstore.errors import CheckpointError, InputError
 from embedstore.models.causal import CausalConvolution, LongFilter
 from embedstore.models.network import Network
-from embedstore.models.tied import tied_key
+from embedstore.models.tied import head_key, tied_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -203,35 +203,6 @@ def build_hyenadna(checkpoint: Checkpoint) -> HyenaDNA:
         network = HyenaDNA(spec)
     checkpoint.fill(network, {ours: (theirs,) for ours, theirs in names.items()}, ignorable)
     return network
-
-
-def head_key(checkpoint: Checkpoint, head: str, embedding: str, *, tied: bool, bare: bool) -> str | None:
-    """Return where the weight of a linear head is in a checkpoint.
-
-    Parameters
-    ----------
-    checkpoint
-        Its weights.
-    head, embedding
-        Names of the head's own weight and of the token embedding's.
-    tied
-        Whether the two are one tensor.
-    bare
-        Whether the checkpoint was written by a class that has no head.
-
-    Returns
-    -------
-    str or None
-        None where there is no head.
-
-    Raises
-    ------
-    CheckpointError
-        If they are one tensor and differ.
-    """
-    if head not in checkpoint.weights and (bare or not tied):
-        return None
-    return tied_key(checkpoint, embedding, head) if tied else head
 
 
 def _block_names(checkpoint: Checkpoint, prefix: str, filter_layers: int) -> tuple[dict[str, str], list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -109,17 +109,8 @@ def load(
     if known:
         _check_record(known, kind, network.width, network.layers, folder)
     _check_vocabulary(tokenizer, parts)
-    description: dict[str, Any] = {
-        "id": known.id if known else "",
-        "architecture": kind,
-        "checkpoint": hub or str(folder),
-        "revision": revision or "",
-        "files": parts.digests,
-        "tokenizer": tokenizer.description,
-        "rules": rules,
-        "licence": known.licence if known else "",
-        "paper": known.paper if known else "",
-    }
+    origin = {"checkpoint": hub or str(folder), "revision": revision or "", "files": parts.digests}
+    published = {field: getattr(known, field, "") for field in ("id", "licence", "paper")}
     loaded = Model(
         name or (known.id if known else Path(hub or folder).name),
         network,
@@ -128,7 +119,7 @@ def load(
         layer=layer,
         precision=precision or "float32",
         device=device,
-        record=description,
+        record={**published, "architecture": kind, **origin, "tokenizer": tokenizer.description, "rules": rules},
         digest=parts.digest,
     )
     _trial(loaded, tokenizer, folder)

@@ -50,3 +50,32 @@ def tied_key(checkpoint: Checkpoint, *names: str) -> str:
                 "checkpoint is damaged, or of another architecture."
             )
     return present[0] if present else names[0]
+
+
+def head_key(checkpoint: Checkpoint, head: str, embedding: str, *, tied: bool, bare: bool) -> str | None:
+    """Return where the weight of a linear head is in a checkpoint.
+
+    Parameters
+    ----------
+    checkpoint
+        Its weights.
+    head, embedding
+        Names of the head's own weight and of the token embedding's.
+    tied
+        Whether the two are one tensor.
+    bare
+        Whether the checkpoint was written by a class that has no head.
+
+    Returns
+    -------
+    str or None
+        None where there is no head.
+
+    Raises
+    ------
+    CheckpointError
+        If they are one tensor and differ.
+    """
+    if head not in checkpoint.weights and (bare or not tied):
+        return None
+    return tied_key(checkpoint, embedding, head) if tied else head

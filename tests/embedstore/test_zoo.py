@@ -76,3 +76,51 @@ def test_embed(family, inputs, tmp_path, monkeypatch, capsys):
 def test_every_architecture_has_a_tiny_checkpoint():
     found = {load(GOLDEN / family).record["architecture"] for family in FAMILIES}
     assert found == set(ARCHITECTURES)
+
+
+def test_options_of_a_model(inputs, tmp_path, monkeypatch, capsys):
+    """Each option reaches the model, and the store says so."""
+    monkeypatch.chdir(tmp_path)
+    files = ["--table", str(inputs / "cds.csv"), "--store", "s.zarr"]
+
+    def embed(name, *options, model="hyenadna"):
+        words = ["embed", "cds", "--model", str(GOLDEN / model), "--name", name, *files, *options]
+        code = main(words)
+        return code, capsys.readouterr().err
+
+    assert embed("plain")[0] == 0
+    options = {
+        "mean": ("--layer", "mean"),
+        "range": ("--layer", "1-2"),
+        "first": ("--layer", "0"),
+        "half": ("--precision", "bfloat16"),
+        "bend": ("--rules", "bend"),
+    }
+    store = embedstore.open_store("s.zarr", mode="a")
+    plain = store.embedding("cds", "plain").read([0]).vector.astype(np.float32)
+    for name, words in options.items():
+        assert embed(name, *words)[0] == 0
+        other = store.embedding("cds", name).read([0]).vector.astype(np.float32)
+        assert other.shape == plain.shape
+        assert np.abs(other - plain).max() > 1e-3
+    records = {name: store.embedding("cds", name).record for name in ("plain", *options)}
+    assert [records[name]["layer"] for name in ("plain", "mean", "range", "first")] == [
+        -1,
+        "mean of 1-2",
+        "mean of 1-2",
+        0,
+    ]
+    assert (records["half"]["precision"], records["plain"]["precision"]) == ("bfloat16", "float32")
+    assert (records["bend"]["rules"], records["plain"]["rules"]) == ("bend", "authors")
+    # What was made in another way is another embedding.
+    assert embed("plain", "--rules", "bend")[0] == 1
+    for words, message in (
+        (("--layer", "last"), "has no layer 'last'"),
+        (("--layer", "7"), "has no layer 7"),
+        (("--precision", "tf32"), "a mode of CUDA devices"),
+    ):
+        code, error = embed("wrong", *words)
+        assert code == 1
+        assert message in error
+    assert embed("short", "--no-windows")[0] == 0
+    assert store.embedding("cds", "short").record["window"].startswith("one piece per sequence")
