@@ -236,6 +236,11 @@ def test_half_precision_and_other_tasks_are_refused(scored, toy_model):
     embedstore.embed(store, "variants", toy_model, name="half", progress=False)
     with pytest.raises(InputError, match=r"variants/half is stored as float16"):
         score_variants(store, "variants", "half")
+    # Rows stored in float32, but not computed in it.
+    toy_model.fingerprint = {**toy_model.fingerprint, "precision": "bfloat16"}
+    embedstore.embed(store, "variants", toy_model, name="rough", dtype="float32", progress=False)
+    with pytest.raises(InputError, match=r"variants/rough was computed in bfloat16.*precision=\"float32\""):
+        score_variants(store, "variants", "rough")
     store.add_task(from_sequences("plain", ["ACGT"]))
     with pytest.raises(InputError, match="'plain' is not one of variants"):
         score_variants(store, "plain", "onehot")

@@ -209,3 +209,19 @@ def test_caduceus_norms_of_the_kernels(caplog, tmp_path):
     )
     torch.testing.assert_close(load(tmp_path / "mine.toml").hidden(ids), expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(load(tmp_path / "mine.toml", rules="authors").hidden(ids), reference, rtol=0, atol=0)
+
+
+def test_grover_with_its_word_pieces(tmp_path):
+    """The repository on the hub ships merges in place of a list of words."""
+    from tokenizers import Tokenizer, models, processors
+
+    shutil.copytree(GOLDEN / "grover", tmp_path / "grover")
+    words = {word: i for i, word in enumerate((GOLDEN / "grover" / "vocab.txt").read_text().split())}
+    bpe = Tokenizer(models.BPE(words, [("A", "A"), ("C", "G")], unk_token="[UNK]"))
+    bpe.post_processor = processors.BertProcessing(("[SEP]", words["[SEP]"]), ("[CLS]", words["[CLS]"]))
+    bpe.save(str(tmp_path / "grover" / "tokenizer.json"))
+    model = load(tmp_path / "grover")
+    assert model.record["architecture"] == "grover"
+    (piece,) = model.pieces(codes_of("AATCG"))
+    assert piece.ids.tolist() == [words[word] for word in ("[CLS]", "AA", "T", "CG", "[SEP]")]
+    assert piece.span.tolist() == [2, 1, 2]

@@ -119,6 +119,8 @@ def test_a_padded_batch_gives_what_its_pieces_give(name):
         assert model.record["architecture"] in ("gena_bigbird", "caduceus")
         with pytest.raises(InputError, match="cannot take padded sequences"):
             model.hidden(ids, lengths)
+        with pytest.raises(InputError, match="cannot take padded sequences"):
+            model.logits(ids, lengths)
         return
     together = model.hidden(ids, lengths)
     for rows, piece in zip(together, pieces, strict=True):
