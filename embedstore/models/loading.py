@@ -148,7 +148,7 @@ def _resolve(
             )
         if Path(text).is_dir():
             return None, Path(text).resolve(), ""
-        if HUB_NAME.fullmatch(text):
+        if HUB_NAME.fullmatch(text) and not text.startswith("."):
             return None, None, text
         raise InputError(
             f"{text!r} is neither a known model nor a record (.toml) nor a folder nor a hub name 'organisation/name'."

@@ -55,6 +55,7 @@ def test_load_of_a_known_model():
     [
         ({"model": "nt_v2_50m_multispecies"}, "Did you mean 'nt_v2_50m_multi_species'"),
         ({"model": "no/such/folder"}, "neither a known model nor a record"),
+        ({"model": "./nothing"}, "'./nothing' is neither a known model nor a record"),
         ({"model": "mine", "checkpoint": GOLDEN / "nt_v1"}, "No model is called 'mine'"),
         ({"model": "onehot"}, "computes it from its sequences"),
         ({"model": "resnet_lm"}, "give checkpoint="),
