@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 # BEND's sizes.
 _CHANNELS = {"convnet": 256, "awd_lstm": 64}
 _LAYERS = {"convnet": 30, "awd_lstm": 1}
+_RATES = {"convnet": 1e-3, "awd_lstm": 5e-3}
 _WARM_UP = 0.05
 _WEIGHT_DECAY = 0.01
 _GRADIENT_NORM = 1.0
@@ -81,7 +82,7 @@ def pretrain(
     dropout: float = 0.2,
     window: int = 512,
     batch_size: int = 32,
-    learning_rate: float = 1e-3,
+    learning_rate: float | None = None,
     steps: int | None = None,
     minutes: float | None = None,
     held_out_share: float = 0.05,
@@ -127,7 +128,7 @@ def pretrain(
     batch_size
         Windows per step. Default 32.
     learning_rate
-        Highest rate. Default 1e-3.
+        Highest rate. Default 1e-3, and 5e-3 for ``"awd_lstm"``, which learns little in minutes at the lower one.
     steps, minutes
         Length of the run, over all calls: exactly one of the two. With `minutes` the rate follows the clock, so the
         weights of two runs differ.
@@ -171,7 +172,7 @@ def pretrain(
         "dropout": dropout,
         "window": window,
         "batch_size": batch_size,
-        "learning_rate": learning_rate,
+        "learning_rate": _RATES[architecture] if learning_rate is None else learning_rate,
         "steps": steps,
         "minutes": minutes,
         "held_out_share": held_out_share,

@@ -181,3 +181,13 @@ def test_lstm_from_the_command_line(order_three, tmp_path, capsys):
     assert "per next nucleotide (sees the left side only, as the Markov model does)" in capsys.readouterr().out
     network = build_awd_lstm(read_checkpoint(tmp_path / "lm"))
     assert (network.width, network.layers) == (8, 1)
+
+
+def test_learning_rates_unless_one_is_given(tmp_path):
+    sequence = {"a": np.frombuffer(b"ACGTTGCA" * 400, np.uint8)}
+    small = {key: value for key, value in TINY.items() if key != "learning_rate"} | {"hidden": 8, "layers": 1}
+    for architecture, rate in (("convnet", 1e-3), ("awd_lstm", 5e-3)):
+        result = pretrain(
+            sequence, tmp_path / architecture, architecture=architecture, steps=40, evaluations=40, **small
+        )
+        assert result.history["learning_rate"].max() == pytest.approx(rate, rel=1e-3)
