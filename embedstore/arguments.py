@@ -87,7 +87,7 @@ def add_other_letters(parser: argparse._ActionsContainer) -> None:
 def load_model(arguments: argparse.Namespace) -> Model:
     """Load the model that the arguments name."""
     from embedstore.models import load
-    from embedstore.models.installed import installed
+    from embedstore.models.records import installed
 
     precision = arguments.precision
     if precision is None and arguments.model not in installed():

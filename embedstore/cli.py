@@ -350,8 +350,7 @@ def _pretrain(arguments: argparse.Namespace) -> int:
 
 
 def _models(arguments: argparse.Namespace) -> int:
-    from embedstore.models.installed import function_record, installed
-    from embedstore.models.records import record, records, summary
+    from embedstore.models.records import function_record, installed, record, records, summary
 
     if arguments.model:
         shown = [record(arguments.model)]

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from embedstore.errors import InputError
-from embedstore.models.installed import encoder_name, installed, origin
 from embedstore.models.model import Model
 from embedstore.models.network import Network
+from embedstore.models.records import encoder_name, installed, origin
 from embedstore.models.windows import Piece, WindowRule
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def load_function(encoder: str, *, name: str | None = None, device: str | torch.
     Parameters
     ----------
     encoder
-        Its name in `embedstore.models.installed.installed`.
+        Its name in `embedstore.models.records.installed`.
     name
         Under which embeddings are stored. Default: the encoder's name.
     device

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedstore.errors import CheckpointError, InputError, did_you_mean
-from embedstore.models.installed import installed
 from embedstore.models.model import Model
-from embedstore.models.records import COMMIT, HUB_NAME, ModelRecord, record, records
+from embedstore.models.records import COMMIT, HUB_NAME, ModelRecord, installed, record, records
 
 if TYPE_CHECKING:
     import os

@@ -7,6 +7,7 @@ import re
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ _CHOICES = {
     "drop": ("none", "first", "last", "first and last"),
     "rules": ("", "authors", "bend", "kernels"),
 }
+GROUP = "embedstore.models"
+"""The entry-point group of encoders."""
+
 _NO_CHECKPOINT = ("onehot", "function")
 
 
@@ -39,7 +43,7 @@ class ModelRecord:
         Name in words.
     architecture
         Name in `embedstore.models.architectures`; ``"onehot"``, which is computed by the store; or ``"function"``, an
-        installed encoder (`embedstore.models.installed`).
+        installed encoder (`installed`).
     hub
         Repository on the Hugging Face hub, ``"organisation/name"``; empty when there is none.
     revision
@@ -135,6 +139,85 @@ def records() -> dict[str, ModelRecord]:
     return found
 
 
+def installed() -> dict[str, EntryPoint]:
+    """Return the encoders of all installed distributions.
+
+    Returns
+    -------
+    dict of str to EntryPoint
+        Keyed by name, sorted. Nothing is imported.
+
+    Raises
+    ------
+    InputError
+        If two distributions offer one name, or one offers that of a published model.
+    """
+    found: dict[str, EntryPoint] = {}
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        if point.name in found or point.name in records():
+            other = origin(found[point.name]) if point.name in found else "a published model"
+            raise InputError(
+                f"{encoder_name(point.name, origin(point))}, has the name of {other}; uninstall one of them, or "
+                f"rename it in the entry-point group {GROUP!r} of its distribution."
+            )
+        found[point.name] = point
+    return found
+
+
+def origin(point: EntryPoint) -> str:
+    """Return where an encoder comes from: what a fingerprint must hold.
+
+    Parameters
+    ----------
+    point
+        From `installed`.
+
+    Returns
+    -------
+    str
+        Module and function, and the name and version of the distribution.
+    """
+    return f"{point.value} of {point.dist.name} {point.dist.version}" if point.dist else point.value
+
+
+def function_record(point: EntryPoint) -> ModelRecord:
+    """Return the record of an installed encoder.
+
+    Parameters
+    ----------
+    point
+        From `installed`.
+
+    Returns
+    -------
+    ModelRecord
+        Nothing is imported, so what only a run can tell (width, stride) is not known.
+
+    Examples
+    --------
+    >>> function_record(EntryPoint("mine", "my_package:encode", GROUP)).title
+    'my_package:encode'
+    """
+    return ModelRecord(id=point.name, title=origin(point), architecture="function")
+
+
+def encoder_name(name: str, version: str) -> str:
+    """Return how messages name an encoder.
+
+    Parameters
+    ----------
+    name
+        Its name in the entry-point group.
+    version
+        Where it comes from, as `origin` says.
+
+    Returns
+    -------
+    str
+    """
+    return f"The encoder {name!r}, {version}"
+
+
 def record(name: str | os.PathLike[str]) -> ModelRecord:
     """Return the record of one model.
 
@@ -159,8 +242,6 @@ def record(name: str | os.PathLike[str]) -> ModelRecord:
     >>> record("resnet_lm").architecture
     'convnet'
     """
-    from embedstore.models.installed import function_record, installed
-
     text = os.fspath(name)
     if text.endswith(".toml"):
         return _read(Path(text))

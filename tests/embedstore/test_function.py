@@ -15,7 +15,7 @@ from embedstore.cli import main
 from embedstore.errors import FingerprintError, InputError
 from embedstore.models import load, record
 from embedstore.models.function import function_model
-from embedstore.models.installed import installed
+from embedstore.models.records import installed
 
 WIDTH = 3
 
