@@ -98,6 +98,11 @@ def _grover_tokenizer(folder: Path) -> Tokenizer:
     return LongestMatchTokenizer.from_folder(folder)
 
 
+def _of_type(model_type: str) -> Callable[[Checkpoint], bool]:
+    """Recognise a checkpoint by what its config says, where that says enough."""
+    return lambda checkpoint: checkpoint.config.get("model_type") == model_type
+
+
 ARCHITECTURES: dict[str, Architecture] = {
     "nucleotide_transformer": Architecture(
         lambda checkpoint: esm.is_esm(checkpoint) and _has_kmers(checkpoint),
@@ -130,27 +135,29 @@ ARCHITECTURES: dict[str, Architecture] = {
         lambda tokenizer, _checkpoint: by_letters(tokenizer, _DNABERT2_LETTERS),
     ),
     "gena_bert": Architecture(bert.is_gena_bert, bert.build_gena_bert, BpeTokenizer.from_folder, _all_positions),
-    "gena_bigbird": Architecture(bert.is_big_bird, bert.build_big_bird, BpeTokenizer.from_folder, _all_positions),
-    "modernbert": Architecture(native.is_modernbert, native.build_modernbert, BpeTokenizer.from_folder, _all_positions),
+    "gena_bigbird": Architecture(_of_type("big_bird"), bert.build_big_bird, BpeTokenizer.from_folder, _all_positions),
+    "modernbert": Architecture(
+        _of_type("modernbert"), native.build_modernbert, BpeTokenizer.from_folder, _all_positions
+    ),
     "hyenadna": Architecture(
-        hyenadna.is_hyenadna,
+        _of_type("hyenadna"),
         hyenadna.build_hyenadna,
         lambda folder: CharacterTokenizer.from_characters(folder, suffix=("[SEP]",)),
         lambda tokenizer, checkpoint: by_letters(tokenizer, checkpoint.integer("max_seq_len") - 2),
     ),
     "caduceus": Architecture(
-        caduceus.is_caduceus, caduceus.build_caduceus, CharacterTokenizer.from_characters, _stated_length
+        _of_type("caduceus"), caduceus.build_caduceus, CharacterTokenizer.from_characters, _stated_length
     ),
-    "convnet": Architecture(convnet.is_convnet, convnet.build_convnet, CharacterTokenizer.from_folder, _whole),
-    "awd_lstm": Architecture(awd_lstm.is_awd_lstm, awd_lstm.build_awd_lstm, CharacterTokenizer.from_folder, _whole),
+    "convnet": Architecture(_of_type("ConvNet"), convnet.build_convnet, CharacterTokenizer.from_folder, _whole),
+    "awd_lstm": Architecture(_of_type("AWDLSTM"), awd_lstm.build_awd_lstm, CharacterTokenizer.from_folder, _whole),
     "calm": Architecture(
-        calm.is_calm,
+        _of_type("calm"),
         calm.build_calm,
         CodonTokenizer.from_folder,
         lambda tokenizer, checkpoint: by_tokens(tokenizer, checkpoint.integer("max_positions") - 2),
     ),
     "esmc": Architecture(native.is_esmc, native.build_esmc, CharacterTokenizer.from_folder, _all_positions),
-    "prott5": Architecture(native.is_prott5, native.build_prott5, CharacterTokenizer.from_sentencepiece, _whole),
+    "prott5": Architecture(_of_type("t5"), native.build_prott5, CharacterTokenizer.from_sentencepiece, _whole),
 }
 
 

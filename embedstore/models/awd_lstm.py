@@ -170,21 +170,6 @@ def _run_with_resets(lstm: nn.Module, x: Tensor, ends: Tensor) -> Tensor:
     return torch.cat(outputs, dim=1)
 
 
-def is_awd_lstm(checkpoint: Checkpoint) -> bool:
-    """Tell whether a checkpoint says that it is an AWD-LSTM.
-
-    Parameters
-    ----------
-    checkpoint
-        A checkpoint of any architecture.
-
-    Returns
-    -------
-    bool
-    """
-    return checkpoint.config.get("model_type") == "AWDLSTM"
-
-
 def build_awd_lstm(checkpoint: Checkpoint) -> AwdLstm:
     """Make the network of a checkpoint.
 

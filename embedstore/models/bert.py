@@ -96,21 +96,6 @@ def is_gena_bert(checkpoint: Checkpoint) -> bool:
     return _has(checkpoint, ".pre_attention_ln.weight")
 
 
-def is_big_bird(checkpoint: Checkpoint) -> bool:
-    """Tell whether a checkpoint says that it is a BigBird.
-
-    Parameters
-    ----------
-    checkpoint
-        A checkpoint of any architecture.
-
-    Returns
-    -------
-    bool
-    """
-    return checkpoint.config.get("model_type") == "big_bird"
-
-
 def build_bert(checkpoint: Checkpoint) -> Encoder:
     """Make the encoder of DNABERT or GROVER: post-norm, learned positions.
 

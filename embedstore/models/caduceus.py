@@ -241,21 +241,6 @@ def _joined(x: Tensor) -> Tensor:
     return x[0] if len(x) == 1 else torch.cat([x[0], x[1].flip(1, 2)], dim=-1)
 
 
-def is_caduceus(checkpoint: Checkpoint) -> bool:
-    """Tell whether a checkpoint says that it is a Caduceus.
-
-    Parameters
-    ----------
-    checkpoint
-        A checkpoint of any architecture.
-
-    Returns
-    -------
-    bool
-    """
-    return checkpoint.config.get("model_type") == "caduceus"
-
-
 def build_caduceus(checkpoint: Checkpoint, *, kernels: bool = False) -> Caduceus:
     """Make the network of a checkpoint.
 

@@ -30,21 +30,6 @@ _QUERY_OR_KEY = re.compile(r"layers\.\d+\.self_attn\.[qk]_proj\.(weight|bias)")
 _FREQUENCIES = re.compile(r"layers\.\d+\.self_attn\.rope\.freqs")
 
 
-def is_calm(checkpoint: Checkpoint) -> bool:
-    """Tell whether a checkpoint says that it is of CaLM.
-
-    Parameters
-    ----------
-    checkpoint
-        A checkpoint of any architecture.
-
-    Returns
-    -------
-    bool
-    """
-    return checkpoint.config.get("model_type") == "calm"
-
-
 def build_calm(checkpoint: Checkpoint) -> Encoder:
     """Make the encoder of a checkpoint.
 

@@ -224,21 +224,6 @@ def official_names(spec: ConvNetSpec, head: bool) -> dict[str, tuple[str, ...]]:
     return {f"{ours}.{kind}": (f"{theirs}.{kind}",) for ours, theirs in modules.items() for kind in ("weight", "bias")}
 
 
-def is_convnet(checkpoint: Checkpoint) -> bool:
-    """Tell whether a checkpoint says that it is a ConvNet.
-
-    Parameters
-    ----------
-    checkpoint
-        A checkpoint of any architecture.
-
-    Returns
-    -------
-    bool
-    """
-    return checkpoint.config.get("model_type") == "ConvNet"
-
-
 def build_convnet(checkpoint: Checkpoint) -> ConvNet:
     """Make the network of a checkpoint.
 

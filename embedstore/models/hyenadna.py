@@ -154,21 +154,6 @@ class HyenaBlock(nn.Module):
         return y
 
 
-def is_hyenadna(checkpoint: Checkpoint) -> bool:
-    """Tell whether a checkpoint says that it is a HyenaDNA.
-
-    Parameters
-    ----------
-    checkpoint
-        A checkpoint of any architecture.
-
-    Returns
-    -------
-    bool
-    """
-    return checkpoint.config.get("model_type") == "hyenadna"
-
-
 def build_hyenadna(checkpoint: Checkpoint) -> HyenaDNA:
     """Make the network of a checkpoint.
 

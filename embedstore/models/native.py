@@ -196,21 +196,6 @@ def _esmc_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
 # ---- ProtT5 --------------------------------------------------------------------------------------
 
 
-def is_prott5(checkpoint: Checkpoint) -> bool:
-    """Tell whether a checkpoint says that it is a T5, such as ProtT5.
-
-    Parameters
-    ----------
-    checkpoint
-        A checkpoint of any architecture.
-
-    Returns
-    -------
-    bool
-    """
-    return checkpoint.config.get("model_type") == "t5"
-
-
 def build_prott5(checkpoint: Checkpoint) -> NativeNetwork:
     """Make the encoder of a T5 checkpoint; a decoder in it is left out.
 
@@ -244,21 +229,6 @@ def build_prott5(checkpoint: Checkpoint) -> NativeNetwork:
 
 
 # ---- ModernBERT ----------------------------------------------------------------------------------
-
-
-def is_modernbert(checkpoint: Checkpoint) -> bool:
-    """Tell whether a checkpoint says that it is a ModernBERT, such as ModernGENA.
-
-    Parameters
-    ----------
-    checkpoint
-        A checkpoint of any architecture.
-
-    Returns
-    -------
-    bool
-    """
-    return checkpoint.config.get("model_type") == "modernbert"
 
 
 def build_modernbert(checkpoint: Checkpoint) -> NativeNetwork:

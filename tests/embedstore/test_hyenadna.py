@@ -17,7 +17,7 @@ from embedstore.errors import CheckpointError, InputError
 from embedstore.models import causal
 from embedstore.models.causal import CausalConvolution, LongFilter, fast_length
 from embedstore.models.checkpoints import Checkpoint, read_checkpoint
-from embedstore.models.hyenadna import build_hyenadna, is_hyenadna
+from embedstore.models.hyenadna import build_hyenadna
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "hyenadna"
 FILTER = "hyena.backbone.layers.1.mixer.filter_fn."
@@ -349,11 +349,6 @@ def test_other_keys_are_refused(tmp_path):
         build_hyenadna(read_checkpoint(folder))
     assert f"missing: {FILTER}bias [24]" in str(caught.value)
     assert "unexpected: score.weight [2, 24]" in str(caught.value)
-
-
-def test_recognised_by_its_type():
-    assert is_hyenadna(read_checkpoint(GOLDEN))
-    assert not is_hyenadna(read_checkpoint(GOLDEN.parent / "nt_v1"))
 
 
 # Name, width, layers, tokens.

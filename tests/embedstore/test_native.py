@@ -17,11 +17,10 @@ from safetensors.torch import load_file
 from embedstore.errors import CheckpointError
 from embedstore.models import native
 from embedstore.models.checkpoints import Checkpoint, read_checkpoint
-from embedstore.models.native import build_esmc, build_modernbert, build_prott5, is_esmc, is_modernbert, is_prott5
+from embedstore.models.native import build_esmc, build_modernbert, build_prott5
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-FAMILIES = {"esmc": (is_esmc, build_esmc), "prott5": (is_prott5, build_prott5)}
-FAMILIES["modernbert"] = (is_modernbert, build_modernbert)
+FAMILIES = {"esmc": build_esmc, "prott5": build_prott5, "modernbert": build_modernbert}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def checkpoints():
 
 @pytest.fixture(scope="module")
 def networks(checkpoints):
-    return {name: build(checkpoints[name]) for name, (_, build) in FAMILIES.items()}
+    return {name: build(checkpoints[name]) for name, build in FAMILIES.items()}
 
 
 @pytest.fixture(scope="module")
@@ -119,15 +118,9 @@ def test_padding_changes_nothing(networks, name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_recognised(checkpoints, name):
-    for other, (recognise, _) in FAMILIES.items():
-        assert recognise(checkpoints[name]) == (other == name)
-
-
-@pytest.mark.parametrize("name", FAMILIES)
 def test_no_weight_is_left_out(checkpoints, name):
     """Every tensor of a file is used: without it, and with one more, it is refused."""
-    build, checkpoint = FAMILIES[name][1], checkpoints[name]
+    build, checkpoint = FAMILIES[name], checkpoints[name]
     for key in checkpoint.weights:
         weights = {k: v for k, v in checkpoint.weights.items() if k != key}
         with pytest.raises(CheckpointError, match="missing: "):
@@ -205,7 +198,7 @@ def test_layouts_of_esmc(checkpoints, networks, convert):
 def test_bare_models(checkpoints, networks):
     for name, prefix in (("esmc", "esmc."), ("modernbert", "model.")):
         weights = {k.removeprefix(prefix): v for k, v in checkpoints[name].weights.items() if k.startswith(prefix)}
-        network = FAMILIES[name][1](dataclasses.replace(checkpoints[name], weights=weights))
+        network = FAMILIES[name](dataclasses.replace(checkpoints[name], weights=weights))
         ids = cases(name)[0]["short"][None]
         assert torch.equal(run(network, ids), run(networks[name], ids))
         with pytest.raises(NotImplementedError):
@@ -291,7 +284,7 @@ def test_missing_fields(checkpoints, name):
     for field in [*sizes, *(["relative_attention_num_buckets"] if name == "prott5" else [])]:
         config = {key: value for key, value in checkpoints[name].config.items() if key != field}
         with pytest.raises(CheckpointError, match=rf"config.json: .*{field}"):
-            FAMILIES[name][1](dataclasses.replace(checkpoints[name], config=config))
+            FAMILIES[name](dataclasses.replace(checkpoints[name], config=config))
 
 
 @pytest.mark.parametrize(
@@ -310,7 +303,7 @@ def test_missing_fields(checkpoints, name):
 def test_other_configs_are_refused(checkpoints, name, field, value, message):
     config = checkpoints[name].config | {field: value}
     with pytest.raises(CheckpointError, match=message):
-        FAMILIES[name][1](dataclasses.replace(checkpoints[name], config=config))
+        FAMILIES[name](dataclasses.replace(checkpoints[name], config=config))
 
 
 # ---- published sizes -----------------------------------------------------------------------------
@@ -393,7 +386,7 @@ def test_sizes_of_modernbert(width, layers, heads, inner, expected, tied):
 
 def test_building_is_quiet(checkpoints, caplog, capfd):
     caplog.set_level(logging.DEBUG)
-    for name, (_, build) in FAMILIES.items():
+    for name, build in FAMILIES.items():
         network = build(checkpoints[name])
         run(network, cases(name)[0]["short"][None])
         assert network.body.config._attn_implementation == "sdpa"
