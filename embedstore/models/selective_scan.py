@@ -71,7 +71,9 @@ def selective_scan(
     for parts in zip(*(torch.split(t.transpose(0, 1), tokens) for t in (x, step, into, out_of, gate)), strict=True):
         chunk_x, chunk_step, chunk_into, chunk_out_of, chunk_gate = parts
         chunk_step = functional.softplus(chunk_step + step_bias)
-        states = _states(chunk_step, (chunk_step * chunk_x)[:, :, None] * chunk_into[..., None], rate, state)
+        # The factors in the published order: in another one, roundings grow to 1e-5 over a few hundred tokens.
+        inflow = (chunk_step[:, :, None] * chunk_into[..., None]).mul_(chunk_x[:, :, None])
+        states = _states(chunk_step, inflow, rate, state)
         state = states[-1]
         output = (chunk_out_of[:, :, None] @ states)[:, :, 0]
         outputs.append((output + skip * chunk_x) * functional.silu(chunk_gate))
