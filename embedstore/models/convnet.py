@@ -129,8 +129,9 @@ class ConvNet(Network):
 class DilatedConvolution(nn.Conv1d):
     """A one-dimensional convolution over (batch, token, channel), of the same length, for odd kernels.
 
-    As a flat image in channels-last order this needs no transposed copies: on a CPU, training is 1.6 to 2 times and
-    inference 1.3 times as fast as with the one-dimensional operator, whose parameters it has.
+    In training it is done as a flat image in channels-last order, which needs no transposed copies: on a CPU that is
+    1.6 to 2 times as fast as the one-dimensional operator. In evaluation it is that operator, whose roundings are those
+    of the published code: the other way they differ by 2e-5 in outputs up to 25, for 5 % of the time with 256 channels.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -148,6 +149,9 @@ class DilatedConvolution(nn.Conv1d):
         """
         dilation = self.dilation[0]
         padding = (self.kernel_size[0] - 1) // 2 * dilation
+        if not self.training:
+            y = functional.conv1d(x.transpose(1, 2), self.weight, self.bias, padding=padding, dilation=dilation)
+            return y.transpose(1, 2)
         image = x.transpose(1, 2).unsqueeze(2)
         y = functional.conv2d(image, self.weight.unsqueeze(2), self.bias, padding=(0, padding), dilation=(1, dilation))
         return y.squeeze(2).transpose(1, 2)

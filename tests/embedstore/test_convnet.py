@@ -18,10 +18,11 @@ from embedstore.models.convnet import ConvNet, ConvNetSpec, DilatedConvolution, 
 GOLDEN = Path(__file__).parents[1] / "golden" / "resnet_lm"
 
 
+@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("dilation", [1, 2, 32])
-def test_convolution_is_the_one_dimensional_one(dilation):
+def test_convolution_is_the_one_dimensional_one(dilation, training):
     torch.manual_seed(0)
-    ours = DilatedConvolution(8, 12, 9, dilation=dilation)
+    ours = DilatedConvolution(8, 12, 9, dilation=dilation).train(training)
     theirs = nn.Conv1d(8, 12, 9, padding="same", dilation=dilation)
     theirs.load_state_dict(ours.state_dict())
     for length in (1, 5, 70):
