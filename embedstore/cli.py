@@ -360,7 +360,8 @@ def _models(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(found[0] if arguments.model else found, indent=2))
     elif arguments.model:
-        _show(**found[0])
+        # What is known; and an empty revision, which says that the user must give one.
+        _show(**{name: value for name, value in found[0].items() if value or (name == "revision" and shown[0].hub)})
     else:
         _print_table([summary(model) for model in shown])
     return 0
