@@ -202,7 +202,7 @@ def _embed(store: Store, folder: Path, progress: bool) -> None:
         model = load(folder / name, name=name)
         embed(store, TASK, model, progress=progress)
         # Alleles differ by little: float32.
-        embed(store, VARIANT_TASK, model, dtype="float32", progress=progress)
+        embed(store, VARIANT_TASK, model, dtype="float32", positions="offset", keep="rows", progress=progress)
 
 
 def _probe(store: Store, out: Path, progress: bool) -> tuple[pd.DataFrame, dict[str, NDArray[np.int64]]]:

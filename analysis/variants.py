@@ -206,7 +206,7 @@ def score_variants(store: Store, task: str, model: str) -> pd.DataFrame:
     task
         A task that `variant_task` made.
     model
-        Name of an embedding of it, stored as float32.
+        Name of an embedding of it, stored as float32; ``positions="offset", keep="rows"`` keeps only what is needed.
 
     Returns
     -------
@@ -252,9 +252,19 @@ def _rows_at(embedding: Embedding, offset: NDArray[np.int64]) -> NDArray[np.floa
     out = np.empty((len(offset), embedding.width), np.float32)
     for block in range(embedding.blocks):
         rows = embedding.read_block(block)
-        ends = np.cumsum(rows.span)
-        first = ends[rows.first_row[:-1]] - rows.span[rows.first_row[:-1]]
-        out[rows.samples] = rows.vector[np.searchsorted(ends, first + offset[rows.samples], side="right")]
+        if rows.start is None:
+            ends = np.cumsum(rows.span)
+            first = ends[rows.first_row[:-1]] - rows.span[rows.first_row[:-1]]
+            place = np.searchsorted(ends, first + offset[rows.samples], side="right")
+        else:
+            wanted = np.repeat(offset[rows.samples], np.diff(rows.first_row))
+            place = np.flatnonzero((rows.start <= wanted) & (wanted < rows.start + rows.span))
+            if len(place) != len(rows.samples):
+                raise InputError(
+                    f"{embedding.store.path}: {embedding.task}/{embedding.name} holds the rows of other positions than "
+                    'those of the variants: embed the task with positions="offset".'
+                )
+        out[rows.samples] = rows.vector[place]
     return out
 
 

@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from embedstore.embedding import EmbedReport, embed
+    from embedstore.embedding import EmbedReport, embed, prepare
     from embedstore.planning import EmbedPlan, plan
     from embedstore.rows import Embedding, Rows
     from embedstore.store import Store, open_store
@@ -29,12 +29,13 @@ _HOME = {
     "Embedding": "embedstore.rows",
     "Rows": "embedstore.rows",
     "embed": "embedstore.embedding",
+    "prepare": "embedstore.embedding",
     "plan": "embedstore.planning",
     "EmbedPlan": "embedstore.planning",
     "EmbedReport": "embedstore.embedding",
 }
 
-__all__ = ["EmbedPlan", "EmbedReport", "Embedding", "Rows", "Store", "embed", "open_store", "plan"]
+__all__ = ["EmbedPlan", "EmbedReport", "Embedding", "Rows", "Store", "embed", "open_store", "plan", "prepare"]
 
 
 def __getattr__(name: str) -> Any:

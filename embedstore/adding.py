@@ -78,12 +78,12 @@ def refuse_difference(store: Store, what: str, stored: Mapping[str, Any], now: M
 
 
 @contextlib.contextmanager
-def writing(store: Store, lock: str, what: str) -> Iterator[None]:
-    """Keep other writers of the same thing out, where the store is a local folder."""
+def writing(store: Store, lock: str, what: str, *, wait: float = 0.0) -> Iterator[None]:
+    """Keep other writers of the same thing out, where the store is a local folder, waiting some seconds for them."""
     if store.local is None:
         yield
         return
-    with claim(store.local / ".locks" / lock, what):
+    with claim(store.local / ".locks" / lock, what, wait=wait):
         yield
 
 

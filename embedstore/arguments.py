@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from embedstore.errors import InputError, did_you_mean
 from embedstore.models.precision import Precision, default_precision
@@ -42,6 +42,13 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         choices=get_args(Precision),
         help="of the sums (default: float32; tf32 on CUDA where float16 rows are stored)",
     )
+    parser.add_argument(
+        "--overlap",
+        type=int,
+        default=0,
+        metavar="N",
+        help="letters that windows share, each keeping the half nearer to its centre (default: disjoint windows)",
+    )
     parser.add_argument("--no-windows", action="store_true", help="refuse sequences longer than the model's context")
     parser.add_argument(
         "--rules",
@@ -50,6 +57,36 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (default: %(default)s)")
     parser.add_argument("--name", metavar="N", help="name of the embedding in the store (default: the model's)")
+
+
+def add_keeping_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what says what is kept of each sample."""
+    parser.add_argument(
+        "--keep",
+        choices=("rows", "pooled", "both"),
+        default="both",
+        help="rows, the mean of each sequence, or both (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--positions",
+        metavar="P",
+        help="keep only the rows of some positions: a tab-separated file with id and position (0-based), or a column "
+        "of the sample table",
+    )
+    parser.add_argument(
+        "--strands",
+        choices=("forward", "both"),
+        default="forward",
+        help="both: the mean, at each nucleotide, of the sequence and its reverse complement (default: %(default)s)",
+    )
+    parser.add_argument("--resolution", choices=("token", "nucleotide"), default="token", help="what a stored row is")
+    parser.add_argument("--dtype", choices=("float16", "float32"), default="float16")
+
+
+def keeping(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what `embedstore.embed` and `plan` are told: where rows go and which are kept."""
+    names = ("name", "keep", "positions", "strands", "resolution", "dtype")
+    return {name: getattr(arguments, name) for name in names}
 
 
 def add_input_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,21 +124,20 @@ def add_other_letters(parser: argparse._ActionsContainer) -> None:
 def load_model(arguments: argparse.Namespace) -> Model:
     """Load the model that the arguments name."""
     from embedstore.models import load
+
+    return load(**loading(arguments))
+
+
+def loading(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what `embedstore.models.load` is told."""
     from embedstore.models.records import installed
 
     precision = arguments.precision
     if precision is None and arguments.model not in installed():
         precision = default_precision(arguments.device, arguments.dtype)
-    return load(
-        arguments.model,
-        checkpoint=arguments.checkpoint,
-        revision=arguments.revision,
-        device=arguments.device,
-        layer=arguments.layer,
-        precision=precision,
-        windows=not arguments.no_windows,
-        rules=arguments.rules,
-    )
+    names = ("model", "checkpoint", "revision", "device", "layer", "overlap", "rules")
+    given = {name: getattr(arguments, name) for name in names}
+    return {**given, "precision": precision, "windows": not arguments.no_windows}
 
 
 def _layer(text: str) -> int | str:

@@ -19,17 +19,19 @@ from embedstore.layout import (
     COMMIT_HEADER,
     FORMAT_VERSION,
     Codec,
+    Keep,
     Resolution,
     block_geometry,
     check_name,
     create_array,
     first_rows,
 )
+from embedstore.objects import put
 from embedstore.rows import ONE_HOT, Embedding, offsets
-from embedstore.shards import chunk_parts, shard_parts, sync_tree, write_durable
+from embedstore.shards import DurableFile, ShardEncoder, chunk_parts, sync_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LARGEST_SPAN = np.iinfo(np.uint16).max
+WAIT_FOR_OTHERS = 600.0
+"""Seconds to wait for another run that is creating the same arrays: many begin at once in a job array."""
 
 
 def create_embedding(
@@ -52,6 +56,8 @@ def create_embedding(
     dtype: str = "float16",
     resolution: Resolution = "token",
     codec: Codec = "none",
+    keep: Keep = "both",
+    few: bool = False,
 ) -> BlockWriter:
     """Create the arrays of an embedding, or take up those that are there under the same fingerprint.
 
@@ -75,6 +81,10 @@ def create_embedding(
         What a row stands for.
     codec
         ``"none"`` (default) or ``"zstd"``.
+    keep
+        ``"rows"``, ``"pooled"`` (the mean of each sample only) or ``"both"`` (default).
+    few
+        Only some rows of each sample are kept: where each begins is stored with it.
 
     Returns
     -------
@@ -94,12 +104,12 @@ def create_embedding(
     if store.mode == "r":
         raise StoreError(f"{store.path} is open for reading. Open it with mode='a' to embed.")
     where = f"{task}/embedding/{model}"
-    with writing(store, f"{task}.{model}.lock", f"{where} of {store.path}"):
+    with writing(store, f"{task}.{model}.lock", f"{where} of {store.path}", wait=WAIT_FOR_OTHERS):
         stored = store._attributes(where, "embedding")  # noqa: SLF001 - same package
         if stored is None:
-            counts = row_count()
-            spans = bool((counts != store.lengths(task)).any())
-            _create(store, where, record, fingerprint, width, counts, spans, dtype, resolution, codec)
+            layout = {"resolution": resolution, "dtype": dtype, "codec": codec, "width": width}
+            counts = None if keep == "pooled" else row_count()
+            _create(store, task, model, {"record": record, "fingerprint": fingerprint}, layout, counts, keep, few=few)
         else:
             refuse_difference(
                 store,
@@ -113,52 +123,53 @@ def create_embedding(
 
 def _create(
     store: Store,
-    where: str,
-    record: dict[str, Any],
-    fingerprint: dict[str, str],
-    width: int,
-    row_count: NDArray[np.int64],
-    spans: bool,
-    dtype: str,
-    resolution: str,
-    codec: Codec,
+    task: str,
+    model: str,
+    described: dict[str, Any],
+    layout: dict[str, Any],
+    row_count: NDArray[np.int64] | None,
+    keep: Keep,
+    *,
+    few: bool,
 ) -> None:
     """Create the arrays and, last, the attributes that make them count."""
     import zarr
 
+    where, width, lengths = f"{task}/embedding/{model}", layout["width"], store.lengths(task)
     root = zarr.open_group(store.zarr_store, mode="r+", use_consolidated=False)
     group = root.require_group(where)
-    geometry = block_geometry(row_count, width * np.dtype(dtype).itemsize)
-    rows, samples, per_block = (
-        geometry.blocks * geometry.shard_rows,
-        geometry.samples,
-        geometry.samples_per_block,
-    )
-    inner, shard = (geometry.chunk_rows, width), (geometry.shard_rows, width)
-    create_array(group, "vector", (rows, width), dtype=dtype, chunks=inner, shards=shard, codec=codec)
-    if spans:
-        create_array(group, "span", (rows,), chunks=(geometry.shard_rows,))
-    create_array(group, "pooled", (samples, width), chunks=(per_block, width))
+    samples = len(lengths)
+    row_bytes = width * np.dtype(layout["dtype"] if row_count is not None else np.float32).itemsize
+    counts = row_count if row_count is not None else np.ones(samples, np.int64)
+    geometry = block_geometry(counts, row_bytes, few=few or row_count is None)
+    rows, per_block = geometry.blocks * geometry.shard_rows, geometry.samples_per_block
+    arrays = []
+    if row_count is not None:
+        inner, shard = (geometry.chunk_rows, width), (geometry.shard_rows, width)
+        create_array(
+            group, "vector", (rows, width), dtype=layout["dtype"], chunks=inner, shards=shard, codec=layout["codec"]
+        )
+        arrays += ["vector", "row_count", "first_row"]
+        by_row = [name for name, there in (("span", few or (row_count != lengths).any()), ("start", few)) if there]
+        for name in by_row:
+            create_array(group, name, (rows,), chunks=(geometry.shard_rows,))
+        for name, values in (("row_count", row_count), ("first_row", first_rows(row_count, geometry))):
+            create_array(group, name, (samples,), chunks=(2**16,), codec="zstd")[:] = values
+        arrays += by_row
+    if keep != "rows":
+        create_array(group, "pooled", (samples, width), chunks=(per_block, width))
+        arrays.append("pooled")
     words = COMMIT_HEADER + 2 * per_block
+    create_array(group, "quarantined", (samples,), chunks=(per_block,))
     create_array(group, "commit", (geometry.blocks, words), chunks=(1, words))
-    for name, values in (("row_count", row_count), ("first_row", first_rows(row_count, geometry))):
-        create_array(group, name, (samples,), chunks=(2**16,), codec="zstd")[:] = values
+    arrays += ["quarantined", "commit"]
     if store.local is not None:
         sync_tree(store.local / where)
-    arrays = ["vector", *(["span"] if spans else []), "pooled", "commit", "row_count", "first_row"]
     group.attrs["embedstore"] = {
         "format_version": FORMAT_VERSION,
         "kind": "embedding",
-        "record": record,
-        "fingerprint": fingerprint,
-        "layout": {
-            "resolution": resolution,
-            "dtype": dtype,
-            "codec": codec,
-            "width": width,
-            "arrays": arrays,
-            "geometry": geometry._asdict(),
-        },
+        **described,
+        "layout": {**layout, "arrays": arrays, "geometry": geometry._asdict()},
         "software": software(),
     }
     if store.local is not None:
@@ -167,7 +178,7 @@ def _create(
 
 def software() -> dict[str, str]:
     """Return the versions of what decides or writes the numbers."""
-    names = ("embedstore", "torch", "zarr", "numpy")
+    names = ("embedstore", "torch", "transformers", "tokenizers", "zarr", "numpy")
     found = {"python": platform.python_version()}
     for name in names:
         with contextlib.suppress(ImportError):
@@ -180,7 +191,6 @@ class BlockWriter:
 
     def __init__(self, embedding: Embedding) -> None:
         self.embedding = embedding
-        self._where = f"{embedding.task}/embedding/{embedding.name}"
 
     @contextlib.contextmanager
     def claim(self, block: int) -> Iterator[None]:
@@ -197,104 +207,169 @@ class BlockWriter:
                 raise BlockTakenError(f"{emb.where(block)} has just been committed by another run.")
             yield
 
+    def begin(self, block: int) -> OpenBlock:
+        """Begin to write a block, which must be claimed."""
+        return OpenBlock(self.embedding, block)
+
     def write(
-        self, block: int, vector: NDArray[Any], span: NDArray[np.uint16] | None, pooled: NDArray[np.float32]
+        self,
+        block: int,
+        vector: NDArray[Any] | None,
+        span: NDArray[np.uint16] | None,
+        pooled: NDArray[np.float32] | None,
+        start: NDArray[np.uint32] | None = None,
     ) -> int:
-        """Write the rows of a block and commit it. The block must be claimed.
+        """Write a whole block and commit it. The block must be claimed.
 
         Parameters
         ----------
         block
             Which one.
         vector
-            Rows of its samples, one after another, shape (row, channel), in the stored precision.
+            Rows of its samples, one after another, shape (row, channel), in the stored precision; None where rows are
+            not kept.
         span
             Nucleotides of each row, shape (row,); None where always 1.
         pooled
-            Mean over the nucleotides of each sample, shape (sample, channel).
+            Mean over the nucleotides of each sample, shape (sample, channel); None where it is not kept.
+        start
+            First nucleotide of each row in its sample, shape (row,); None where all rows are kept.
 
         Returns
         -------
         int
             Bytes written.
         """
-        emb, geometry = self.embedding, self.embedding.geometry
-        samples = emb.block_samples(block)
-        first = offsets(emb.row_count[samples.start : samples.stop])
-        assert len(vector) == first[-1]
-        assert len(pooled) == len(samples)
-        parts = [slice(a, b) for a, b in itertools.pairwise(first)]
-        sums = [rows_checksum(vector[part], None if span is None else span[part]) for part in parts]
-        sums += [crc32c(row) for row in pooled]
-        words = np.zeros(COMMIT_HEADER + 2 * geometry.samples_per_block, np.uint32)
-        words[COMMIT_HEADER : COMMIT_HEADER + len(sums)] = sums
-        words[:COMMIT_HEADER] = (
-            fingerprint_word(emb.fingerprint),
-            len(samples),
-            crc32c(words[COMMIT_HEADER:]),
-        )
-        size = self._put_data(block, vector, span, pooled) + self._put_commit(block, words)
-        logger.debug("%s: committed, %d bytes", emb.where(block), size)
-        return size
+        part = self.begin(block)
+        part.add(len(self.embedding.block_samples(block)), vector, span, start, pooled)
+        return part.commit()
 
-    def _put_data(
-        self, block: int, vector: NDArray[Any], span: NDArray[np.uint16] | None, pooled: NDArray[np.float32]
-    ) -> int:
-        """Write everything of a block but its commit record."""
-        emb, geometry = self.embedding, self.embedding.geometry
-        store, samples = emb.store, emb.block_samples(block)
-        if store.local is None:
-            import zarr
-
-            group = zarr.open_group(store.zarr_store, path=self._where, mode="r+", use_consolidated=False)
-            start = block * geometry.shard_rows
-            _array(group, "vector")[start : start + len(vector)] = vector
-            if span is not None:
-                _array(group, "span")[start : start + len(span)] = span
-            _array(group, "pooled")[samples.start : samples.stop] = pooled
-            return vector.nbytes
-        folder = store.local / self._where
-        size = write_durable(
-            folder / "vector" / "c" / str(block) / "0",
-            shard_parts(vector, geometry.chunk_rows, geometry.shard_rows, emb.codec),  # type: ignore[arg-type]
-        )
-        if span is not None:
-            size += write_durable(
-                folder / "span" / "c" / str(block), chunk_parts(_padded(span, geometry.shard_rows, 0))
-            )
-        return size + write_durable(
-            folder / "pooled" / "c" / str(block) / "0",
-            chunk_parts(_padded(pooled, geometry.samples_per_block, np.nan)),
-        )
-
-    def _put_commit(self, block: int, words: NDArray[np.uint32]) -> int:
-        """Write a commit record; on a local disk it cannot replace one that is there."""
-        store = self.embedding.store
-        if store.local is None:
-            import zarr
-
-            group = zarr.open_group(store.zarr_store, path=self._where, mode="r+", use_consolidated=False)
-            _array(group, "commit")[block] = words
-            return words.nbytes
-        return write_durable(
-            store.local / self._where / "commit" / "c" / str(block) / "0", chunk_parts(words), exclusive=True
-        )
-
-    def finish(self) -> None:
-        """Write consolidated metadata, once every block is committed, for readers that want it."""
+    def finish(self) -> bool:
+        """Write consolidated metadata once every block is committed, for readers that want it; tell whether it is."""
         import zarr
 
         if self.embedding.missing():
-            return
+            return False
         with warnings.catch_warnings():
             # zarr-python warns that consolidated metadata is not yet part of the v3 specification. Our reader never
             # relies on it, but xarray opens a store that cannot be listed as an empty dataset without it.
             warnings.simplefilter("ignore")
             zarr.consolidate_metadata(self.embedding.store.zarr_store)
+        return True
 
 
-def _array(group: Any, name: str) -> Any:
-    return group[name]
+class OpenBlock:
+    """A block that is being written: samples are added in order, then it is committed.
+
+    On a local disk rows go to the shard's file as they come; for an object store they are held until they are sent.
+
+    Parameters
+    ----------
+    embedding
+        The embedding.
+    block
+        Which block of it.
+    """
+
+    def __init__(self, embedding: Embedding, block: int) -> None:
+        self._embedding, self._block = embedding, block
+        self._samples = 0
+        self._rows = 0
+        self._sums: list[int] = []
+        self._pooled_sums: list[int] = []
+        self._small: dict[str, list[NDArray[Any]]] = {"span": [], "start": [], "pooled": [], "quarantined": []}
+        geometry = embedding.geometry
+        self._encoder = ShardEncoder(geometry.chunk_rows, geometry.shard_rows, embedding.codec)  # type: ignore[arg-type]
+        self._held: list[bytes] = []
+        self._file: DurableFile | None = None
+        if embedding.keeps_rows and embedding.store.local is not None:
+            self._file = DurableFile(embedding.store.local / self._key("vector", "0"))
+
+    def add(
+        self,
+        samples: int,
+        vector: NDArray[Any] | None,
+        span: NDArray[np.uint16] | None,
+        start: NDArray[np.uint32] | None,
+        pooled: NDArray[np.float32] | None,
+        quarantined: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Add the next samples of the block; the arrays may be used again afterwards.
+
+        Parameters
+        ----------
+        samples
+            How many.
+        vector, span, start, pooled
+            As for `BlockWriter.write`, of these samples.
+        quarantined
+            Samples whose rows are not finite, shape (sample,); none by default.
+        """
+        emb = self._embedding
+        first = emb.block_samples(self._block).start + self._samples
+        marked = np.zeros(samples, bool) if quarantined is None else quarantined
+        if vector is not None:
+            bounds = offsets(emb.row_count[first : first + samples])
+            assert len(vector) == bounds[-1]
+            for (a, b), bad in zip(itertools.pairwise(bounds.tolist()), marked.tolist(), strict=True):
+                parts = [None if whole is None else whole[a:b] for whole in (span, start)]
+                self._sums.append(rows_checksum(vector[a:b], *parts, quarantined=bad))  # type: ignore[arg-type]
+            self._write(self._encoder.add(vector))
+            self._rows += len(vector)
+        if pooled is not None:
+            assert len(pooled) == samples
+            self._pooled_sums += [crc32c(row) for row in pooled]
+        marks = marked.astype(np.uint8)
+        for name, values in (("span", span), ("start", start), ("pooled", pooled), ("quarantined", marks)):
+            if values is not None:
+                self._small[name].append(values.copy())
+        self._samples += samples
+
+    def _write(self, parts: Iterable[NDArray[Any] | bytes]) -> None:
+        if self._file is not None:
+            self._file.write(parts)
+        else:
+            self._held += [bytes(part) if isinstance(part, bytes) else part.tobytes() for part in parts]
+
+    def commit(self) -> int:
+        """Make what was added durable, then write the commit record; return the bytes written."""
+        emb, geometry = self._embedding, self._embedding.geometry
+        wanted = len(emb.block_samples(self._block))
+        assert self._samples == wanted
+        sums = np.array([*(self._sums or [0] * wanted), *(self._pooled_sums or [0] * wanted)], np.uint32)
+        words = np.zeros(COMMIT_HEADER + 2 * geometry.samples_per_block, np.uint32)
+        words[COMMIT_HEADER : COMMIT_HEADER + len(sums)] = sums
+        words[:COMMIT_HEADER] = fingerprint_word(emb.fingerprint), wanted, crc32c(words[COMMIT_HEADER:])
+        size = self._put_data()
+        size += put(emb.store, self._key("commit", "0"), chunk_parts(words), exclusive=True)
+        logger.debug("%s: committed, %d bytes", emb.where(self._block), size)
+        return size
+
+    def discard(self) -> None:
+        """Give up: what was written of the block is removed."""
+        if self._file is not None:
+            self._file.discard()
+
+    def _put_data(self) -> int:
+        """Write everything of the block but its commit record."""
+        emb, geometry, size = self._embedding, self._embedding.geometry, 0
+        if emb.keeps_rows:
+            self._write(self._encoder.end())
+            size += self._file.publish() if self._file else put(emb.store, self._key("vector", "0"), self._held)
+        lengths = {"span": geometry.shard_rows, "start": geometry.shard_rows}
+        fills = {"span": 0, "start": 2**32 - 1, "pooled": np.nan, "quarantined": 0}
+        for name, parts in self._small.items():
+            if not parts or (name == "quarantined" and not any(part.any() for part in parts)):
+                continue
+            values = _padded(np.concatenate(parts), lengths.get(name, geometry.samples_per_block), fills[name])
+            key = self._key(name, "0") if values.ndim == 2 else self._key(name)
+            size += put(emb.store, key, chunk_parts(values))
+        return size
+
+    def _key(self, array: str, *rest: str) -> str:
+        """Return the name of the block's part of an array below the store's root."""
+        emb = self._embedding
+        return "/".join([emb.task, "embedding", emb.name, array, "c", str(self._block), *rest])
 
 
 def _padded(values: NDArray[Any], length: int, fill: float) -> NDArray[Any]:

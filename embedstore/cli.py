@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 import shutil
 import signal
@@ -19,16 +20,21 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from embedstore import __version__
 from embedstore.arguments import (
     add_input_arguments,
+    add_keeping_arguments,
     add_model_arguments,
     add_other_letters,
     add_store_argument,
+    keeping,
     load_model,
     load_task,
 )
 from embedstore.errors import CorruptError, EmbedstoreError, InputError, NotInStoreError, did_you_mean
 
 if TYPE_CHECKING:
+    from embedstore.embedding import EmbedReport
     from embedstore.store import Store
+
+STAGES = ("tokenising", "computing", "copying", "writing", "committing")
 
 
 class _Terminated(BaseException):
@@ -188,11 +194,18 @@ def _add_embed(commands: argparse._SubParsersAction[Any], name: str, text: str, 
     add_store_argument(parser)
     add_model_arguments(parser)
     add_input_arguments(parser)
-    parser.add_argument("--resolution", choices=("token", "nucleotide"), default="token", help="what a stored row is")
-    parser.add_argument("--dtype", choices=("float16", "float32"), default="float16")
+    add_keeping_arguments(parser)
     if name == "embed":
         parser.add_argument("--codec", choices=("none", "zstd"), default="none")
-        parser.add_argument("--batch-tokens", type=int, metavar="N", help="most tokens in a batch")
+        parser.add_argument(
+            "--batch-tokens", type=int, metavar="N", help="most tokens in a batch (default: by a trial)"
+        )
+        parser.add_argument(
+            "--quarantine",
+            action="store_true",
+            help="store NaN for samples for which the model gives NaN or infinity, and list them; by default stop",
+        )
+        parser.add_argument("--json", action="store_true", help="the report, for programs")
     parser.set_defaults(run=run)
 
 
@@ -204,17 +217,18 @@ def _plan(arguments: argparse.Namespace) -> int:
         _planned_store(arguments),
         arguments.task,
         load_model(arguments),
-        name=arguments.name,
-        resolution=arguments.resolution,
-        dtype=arguments.dtype,
+        **keeping(arguments),
     )
+    rows = "none" if arguments.keep == "pooled" else f"{plan_.rows:,}"
     _show(
         task=plan_.task,
         model=plan_.model,
         samples=f"{plan_.samples:,} ({plan_.nucleotides:,} nucleotides)",
-        rows=f"{plan_.rows:,} in {plan_.blocks} blocks",
+        tokens="nothing is left to compute" if plan_.tokens != plan_.tokens else f"about {plan_.tokens:,.0f}",
+        rows=f"{rows} in {plan_.blocks} blocks",
         on_disk=human_bytes(plan_.bytes),
         done_already=f"{plan_.rows_done:,} rows in {plan_.blocks_done} blocks",
+        batches=f"of {plan_.batch_tokens:,} tokens",
         time_left=f"about {plan_.seconds:,.0f} s on {arguments.device}",
         free_space=human_bytes(plan_.free_bytes if plan_.free_bytes is not None else _free_bytes(arguments.store)),
     )
@@ -257,7 +271,6 @@ def _no_input(arguments: argparse.Namespace, known: list[str]) -> InputError:
 
 
 def _embed(arguments: argparse.Namespace) -> int:
-    from embedstore.describe import human_bytes
     from embedstore.embedding import embed
     from embedstore.store import open_store
 
@@ -278,22 +291,44 @@ def _embed(arguments: argparse.Namespace) -> int:
         store,
         arguments.task,
         model,
-        name=arguments.name,
-        resolution=arguments.resolution,
-        dtype=arguments.dtype,
         codec=arguments.codec,
         batch_tokens=arguments.batch_tokens,
+        quarantine=arguments.quarantine,
+        **keeping(arguments),
     )
+    if arguments.json:
+        print(json.dumps(report.to_dict(), indent=2))
+    else:
+        _print_report(report, store.path)
+    return 0
+
+
+def _print_report(report: EmbedReport, path: str) -> None:
+    """Print what a run did, and what held it up."""
+    from embedstore.describe import human_bytes
+
     if report.blocks_before:
         print(f"{report.blocks_before} blocks were there already.")
     if report.blocks:
-        share = report.seconds_waiting / report.seconds
+        rate = "" if math.isnan(report.utilisation) else f"; over the run it did {report.utilisation:.0%} of its matrix-product rate"
         print(
             f"Embedded {report.samples:,} sequences, {report.rows:,} rows, {human_bytes(report.bytes)} in "
-            f"{report.seconds:.1f} s; waited for the disk {share:.1%} of the time."
+            f"{report.seconds:.1f} s: {report.tokens / report.seconds:,.0f} tokens/s, "
+            f"{human_bytes(report.bytes / report.seconds)}/s."
         )
-    print(f"{report.task}/{report.model} is complete in {store.path}.")
-    return 0
+        stages = ", ".join(f"{name} {getattr(report.busy, name) / report.seconds:.0%}" for name in STAGES)
+        print(f"Busy, side by side: {stages}. The device was idle {report.idle:.1%} of the time{rate}.")
+        print(
+            f"Bottleneck: {report.bottleneck}. Batches of up to {report.batch_tokens:,} tokens, padded to "
+            f"{report.padding:.3f} of the real ones."
+        )
+    if report.quarantined:
+        ids = ", ".join(report.quarantined[:5]) + (", ..." if len(report.quarantined) > 5 else "")
+        print(f"Quarantined, stored as NaN: {len(report.quarantined):,} sequences: {ids}")
+    if report.blocks_left:
+        print(f"This share of {report.task}/{report.model} is done; {report.blocks_left} blocks of others are not yet.")
+    else:
+        print(f"{report.task}/{report.model} is complete in {path}.")
 
 
 # ---- models and tasks ----------------------------------------------------------------------------

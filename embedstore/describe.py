@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import html
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embedstore.errors import CorruptError
+from embedstore.objects import stored_bytes
 
 if TYPE_CHECKING:
+    from embedstore.rows import Embedding
     from embedstore.store import Store
 
 
@@ -26,15 +26,17 @@ def contents(store: Store) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        Keys ``task``, ``model`` (empty for the task itself), ``samples``, ``nucleotides`` and ``stored_bytes`` (local
-        stores, else None); of a task ``alphabet``; of an embedding ``channels``, ``precision``, ``blocks_done``,
-        ``blocks``, ``rows_done``, ``rows`` and ``ratio``: bytes at nucleotide resolution in float32 to bytes stored.
+        Keys ``task``, ``model`` (empty for the task itself), ``samples``, ``nucleotides`` and ``stored_bytes`` (None
+        where the store cannot tell); of a task ``alphabet``; of an embedding ``channels``, ``precision``, ``blocks_done``,
+        ``blocks``, ``rows_done``, ``rows``, ``ratio`` (bytes at nucleotide resolution in float32 to bytes stored; None
+        where not all rows are kept), ``quarantined`` (ids), ``fingerprint``, ``record``, ``software`` and ``runs``: who
+        wrote it, with which command line, on what; of a task also ``source`` and ``digest``.
     """
     found = []
     for task in store.tasks():
         attributes = store.task_attributes(task)
-        size = _stored_bytes(store, task) if store.local else None
-        inner = _stored_bytes(store, f"{task}/embedding") if store.local else None
+        size = stored_bytes(store, task)
+        inner = stored_bytes(store, f"{task}/embedding")
         found.append(
             {
                 "task": task,
@@ -42,6 +44,8 @@ def contents(store: Store) -> list[dict[str, Any]]:
                 "samples": attributes["samples"],
                 "nucleotides": attributes["nucleotides"],
                 "alphabet": store.record(task).alphabet,
+                "source": attributes["source"],
+                "digest": attributes["digest"],
                 "stored_bytes": None if size is None or inner is None else size - inner,
             }
         )
@@ -51,29 +55,43 @@ def contents(store: Store) -> list[dict[str, Any]]:
 
 def _embedding(store: Store, task: str, model: str, attributes: dict[str, Any]) -> dict[str, Any]:
     """Return the record of one embedding."""
+    from embedstore.provenance import runs
+
     emb = store.embedding(task, model)
     done = [block for block in range(emb.blocks) if _committed(emb, block)]
     rows = int(emb.row_count.sum())
     rows_done = int(sum(emb.row_count[np.array(emb.block_samples(block))].sum() for block in done))
-    size = _stored_bytes(store, f"{task}/embedding/{model}") if store.local else None
-    full = attributes["nucleotides"] * emb.width * 4 * (rows_done / rows)
+    size = stored_bytes(store, f"{task}/embedding/{model}")
+    # What is not a whole sequence has no size at nucleotide resolution to compare with.
+    whole = emb.keeps_rows and not emb.keeps_some
+    full = attributes["nucleotides"] * emb.width * 4 * (rows_done / rows) if whole else None
     return {
         "task": task,
         "model": model,
         "samples": attributes["samples"],
         "nucleotides": attributes["nucleotides"],
         "channels": emb.width,
-        "precision": f"{emb.dtype} per {emb.resolution}" + (f", {emb.codec}" if emb.codec != "none" else ""),
+        "precision": _precision(emb),
         "blocks_done": len(done),
         "blocks": emb.blocks,
         "rows_done": rows_done,
         "rows": rows,
         "stored_bytes": size,
-        "ratio": full / size if size else None,
+        "ratio": full / size if size and full is not None else None,
+        "quarantined": [store.sample_id(task, int(sample)) for sample in emb.quarantined()],
         "fingerprint": emb.fingerprint,
         "record": emb.record,
         "software": emb.attributes["software"],
+        "runs": runs(emb),
     }
+
+
+def _precision(emb: Embedding) -> str:
+    """Say what is stored of each sample."""
+    if not emb.keeps_rows:
+        return "float32 means only"
+    some = "some positions, " if emb.keeps_some else ""
+    return f"{some}{emb.dtype} per {emb.resolution}" + (f", {emb.codec}" if emb.codec != "none" else "")
 
 
 def _committed(emb: Any, block: int) -> bool:
@@ -82,14 +100,6 @@ def _committed(emb: Any, block: int) -> bool:
         return emb.commit(block) is not None
     except CorruptError:
         return False
-
-
-def _stored_bytes(store: Store, path: str) -> int:
-    """Return the bytes of all files below a path of a local store."""
-    assert store.local is not None
-    return sum(
-        (Path(folder) / name).stat().st_size for folder, _, names in os.walk(store.local / path) for name in names
-    )
 
 
 def human_bytes(size: float | None) -> str:
@@ -121,7 +131,9 @@ def _lines(store: Store) -> list[tuple[str, str, str, str, str]]:
         whole = item["blocks_done"] == item["blocks"]
         state = "complete" if whole else f"{item['blocks_done']} of {item['blocks']} blocks"
         ratio = f" (1/{item['ratio']:.1f} of float32 nucleotides)" if item["ratio"] else ""
-        rows = f"{item['rows_done']:,} of {item['rows']:,} rows"
+        rows = f"{item['rows_done']:,} of {item['rows']:,} rows" if item["rows"] else ""
+        if item["quarantined"]:
+            state += f", {len(item['quarantined'])} sequences quarantined"
         size = f"{item['channels']} channels, {item['precision']}"
         lines.append((f"  {item['model']}", size, rows, human_bytes(item["stored_bytes"]) + ratio, state))
     return lines

@@ -34,10 +34,18 @@ def fingerprint_word(fingerprint: dict[str, str]) -> int:
     return crc32c("\n".join(f"{key}={fingerprint[key]}" for key in sorted(fingerprint)).encode()) or 1
 
 
-def rows_checksum(vector: NDArray[Any], span: NDArray[np.uint16] | None) -> int:
-    """Return the CRC-32C of one sample's rows followed by its spans."""
-    start = crc32c(vector)
-    return start if span is None else crc32c(span, start)
+def rows_checksum(
+    vector: NDArray[Any],
+    span: NDArray[np.uint16] | None,
+    start: NDArray[np.uint32] | None = None,
+    *,
+    quarantined: bool = False,
+) -> int:
+    """Return the CRC-32C of one sample's rows followed by its spans, its starts, and a word if it is quarantined."""
+    total = crc32c(vector)
+    for more in (span, start):
+        total = total if more is None else crc32c(more, total)
+    return crc32c(b"quarantined", total) if quarantined else total
 
 
 def sequence_digest(lengths: NDArray[np.int64], sequences: Iterable[NDArray[np.uint8]]) -> str:

@@ -29,6 +29,10 @@ class NonFiniteError(EmbedstoreError, ValueError):
     """A model gave NaN or infinity, or a value that the stored precision cannot hold."""
 
 
+class DeviceMemoryError(EmbedstoreError, MemoryError):
+    """A device has not enough memory for a batch."""
+
+
 class DiskSpaceError(EmbedstoreError, OSError):
     """The disk is full, or would be before the run ends."""
 
@@ -63,6 +67,14 @@ class CorruptError(StoreError):
 
 class BlockTakenError(StoreError):
     """Another run is writing, or has written, the same block."""
+
+
+class RemoteError(StoreError):
+    """A server that holds a store cannot be reached, or refuses what is asked of it."""
+
+
+class WorkersError(EmbedstoreError, RuntimeError):
+    """The scheduler that gives workers their tasks is gone, or a worker cannot do them."""
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

@@ -70,6 +70,8 @@ def verify(store: Store, task: str | None = None, model: str | None = None, *, p
     """
     import pandas as pd
 
+    from embedstore.provenance import runs
+
     if model is not None and task is None:
         raise InputError("A model is checked within a task: give the task as well.")
     problems: list[tuple[str, str, int, str]] = []
@@ -82,6 +84,10 @@ def verify(store: Store, task: str | None = None, model: str | None = None, *, p
             except CorruptError as error:
                 problems.append((name, which, -1, str(error)))
                 continue
+            try:
+                runs(emb)
+            except CorruptError as error:
+                problems.append((name, which, -1, str(error)))
             if emb.fingerprint.get("sequences") != store.task_digests(name)["sequence"]:
                 problems.append((name, which, -1, "the rows were made from other sequences than those stored"))
             for block in progress_bar(range(emb.blocks), f"verify {name}/{which}", show=progress, unit="block"):
@@ -117,8 +123,10 @@ def _block_fault(emb: Embedding, block: int) -> tuple[CorruptError | None, bool]
     try:
         if emb.commit(block) is None:
             return None, False
-        emb.read_block(block)
-        emb.pooled(np.array(emb.block_samples(block)))
+        if emb.keeps_rows:
+            emb.read_block(block, quarantined=True)
+        if emb.keeps_pooled:
+            emb.pooled(np.array(emb.block_samples(block)), quarantined=True)
     except CorruptError as error:
         return error, True
     return None, True
@@ -210,7 +218,9 @@ def _remove_block(store: Store, where: str, block: int, reason: str) -> list[tup
         ("commit", f"{block}/0"),
         ("vector", f"{block}/0"),
         ("span", f"{block}"),
+        ("start", f"{block}"),
         ("pooled", f"{block}/0"),
+        ("quarantined", f"{block}"),
     ):
         path = Path(where, array, "c", *key.split("/"))
         file = store.local / path

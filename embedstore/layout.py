@@ -6,6 +6,7 @@ This module is the only place that knows array names, dimensions, data types, fi
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -22,9 +23,14 @@ FORMAT_VERSION = 1
 CHUNK_BYTES = 384 * 1024
 SHARD_BYTES = 128 * 1024**2
 SMALLEST_SHARD_BYTES = 8 * 1024**2
+SMALL_BLOCKS = 32
+"""How many times smaller blocks are where few rows of a sample are kept, or only their mean: what counts there is how
+much is computed again after a kill, and that blocks can be shared out among workers."""
 FEWEST_BLOCKS = 16
 
 Resolution = Literal["token", "nucleotide"]
+Keep = Literal["rows", "pooled", "both"]
+Strands = Literal["forward", "both"]
 Codec = Literal["none", "zstd"]
 
 
@@ -57,9 +63,15 @@ ARRAYS: dict[str, ArraySpec] = {
     "label": ArraySpec((), "", -1, "Labels of the task; the dimensions are named in the array."),
     "vector": ArraySpec(("row", "channel"), "", np.nan, "One row per token, or per nucleotide."),
     "span": ArraySpec(("row",), "uint16", 0, "Nucleotides that a row stands for; absent where it is always 1."),
+    "start": ArraySpec(
+        ("row",), "uint32", 2**32 - 1, "First nucleotide of a row in its sample; only where some rows were kept."
+    ),
     "first_row": ArraySpec(("sample",), "int64", -1, "A sample's rows are first_row ... + row_count."),
     "row_count": ArraySpec(("sample",), "int64", -1, "Number of rows of a sample."),
     "pooled": ArraySpec(("sample", "channel"), "float32", np.nan, "Mean over the nucleotides of a sample."),
+    "quarantined": ArraySpec(
+        ("sample",), "uint8", 0, "1 where the model gave NaN or infinity: the rows are NaN and not read unasked."
+    ),
     "commit": ArraySpec(
         ("block", "word"),
         "uint32",
@@ -105,7 +117,7 @@ class Geometry(NamedTuple):
         return range(start, min(start + self.samples_per_block, self.samples))
 
 
-def block_geometry(row_count: NDArray[np.int64], row_bytes: int) -> Geometry:
+def block_geometry(row_count: NDArray[np.int64], row_bytes: int, *, few: bool = False) -> Geometry:
     """Choose blocks, shards and chunks for samples of given row counts.
 
     Shards come near 128 MiB, or less where there would be fewer than 16 blocks (but not below 8 MiB). Chunks come near
@@ -118,6 +130,8 @@ def block_geometry(row_count: NDArray[np.int64], row_bytes: int) -> Geometry:
         Rows of each sample, shape (sample,).
     row_bytes
         Bytes of one stored row.
+    few
+        Most of what is computed is not stored: blocks of 256 KiB to 8 MiB.
 
     Returns
     -------
@@ -130,7 +144,10 @@ def block_geometry(row_count: NDArray[np.int64], row_bytes: int) -> Geometry:
     """
     samples = len(row_count)
     total = int(row_count.sum()) * row_bytes
-    target = min(SHARD_BYTES, max(SMALLEST_SHARD_BYTES, total // FEWEST_BLOCKS))
+    largest, smallest = SHARD_BYTES, SMALLEST_SHARD_BYTES
+    if few:
+        largest, smallest = smallest, smallest // SMALL_BLOCKS
+    target = min(largest, max(smallest, total // FEWEST_BLOCKS))
     per_block = max(1, min(samples, target * samples // max(total, 1)))
     starts = np.concatenate([[0], np.cumsum(row_count)])
 
@@ -173,22 +190,40 @@ def create_array(
 ) -> zarr.Array[Any]:
     """Create one array of the format; ``dtype`` and ``dims`` only where :data:`ARRAYS` leaves them to the input."""
     from zarr.codecs import Crc32cCodec, ZstdCodec
+    from zarr.storage import LocalStore
 
     spec = ARRAYS.get(name, ArraySpec(dims or (), "", 0, ""))
     kind = np.dtype(dtype if dtype is not None else spec.dtype)
     # Plain zarr serves flipped bits silently, so every array ends in a checksum, compressed or not.
     packing = [ZstdCodec(level=1, checksum=True)] if codec == "zstd" else []
-    return group.create_array(
-        name,
-        shape=shape,
-        dtype="string" if kind.kind in "OUT" else kind,
-        chunks=tuple(max(1, c) for c in chunks),
-        shards=shards,
-        compressors=[*packing, Crc32cCodec()],
-        fill_value=_fill(name, spec, kind),
-        dimension_names=dims or spec.dims,
-        overwrite=True,
-    )
+    settings: dict[str, Any] = {
+        "shape": shape,
+        "dtype": "string" if kind.kind in "OUT" else kind,
+        "chunks": tuple(max(1, c) for c in chunks),
+        "shards": shards,
+        "compressors": [*packing, Crc32cCodec()],
+        "fill_value": _fill(name, spec, kind),
+        "dimension_names": dims or spec.dims,
+    }
+    if isinstance(group.store, LocalStore):
+        return group.create_array(name, **settings, overwrite=True)
+    return _create_shared(group, name, settings)
+
+
+def _create_shared(group: zarr.Group, name: str, settings: dict[str, Any]) -> zarr.Array[Any]:
+    """Create an array where others may be creating it too: nothing is removed, what is there must be the same."""
+    import zarr
+
+    with contextlib.suppress(zarr.errors.ContainsArrayError):
+        return group.create_array(name, **settings)
+    there = group[name]
+    wanted = zarr.create_group(zarr.storage.MemoryStore()).create_array(name, **settings)
+    if not isinstance(there, zarr.Array) or there.metadata != wanted.metadata:
+        raise StoreError(
+            f"{group.store_path}/{name} is there with another shape, data type or codec than now: an unfinished run "
+            "with other settings has left it. Make sure that it has stopped, run `embedstore repair`, and try again."
+        )
+    return there
 
 
 def _fill(name: str, spec: ArraySpec, kind: np.dtype[Any]) -> Any:

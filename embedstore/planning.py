@@ -1,29 +1,60 @@
-"""What embedding a task would take: rows, bytes, blocks, time, and whether the disk has room."""
+"""What embedding a task would take: rows, tokens, bytes, time from a short trial, and whether the disk has room."""
 
 from __future__ import annotations
 
 import shutil
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from embedstore.adding import ANOTHER_NAME, refuse_difference
-from embedstore.errors import DiskSpaceError, InputError, NotInStoreError
-from embedstore.layout import ARRAYS, FORMAT_VERSION, Resolution, block_geometry
-from embedstore.progress import progress_bar
+from embedstore.batches import plan_batches
+from embedstore.computing import Runner
+from embedstore.errors import DeviceMemoryError, DiskSpaceError, InputError, NotInStoreError
+from embedstore.layout import ARRAYS, FORMAT_VERSION, Keep, Resolution, Strands, block_geometry
+from embedstore.selection import Selection, select
 from embedstore.store import Store, open_store
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pandas as pd
     from numpy.typing import NDArray
 
-    from embedstore.models import Model, Piece
+    from embedstore.models import Model
+    from embedstore.placing import Job
     from embedstore.rows import Embedding
 
-_READ = 64  # samples tokenised at a time while rows are counted
+BUDGETS = {"cpu": (1024, 4096, 16_384), "cuda": (16_384, 65_536, 262_144)}
+"""Tokens per batch that a trial compares; other devices are tried like CUDA."""
+USUAL_BUDGET = {"cpu": 4096, "cuda": 65_536}
+"""Tokens per batch where there is no trial."""
 _TRIAL_SECONDS = 2.0
+_TRIAL_SAMPLES = 256
+_GAIN = 1.03  # a larger batch must be so much faster to be chosen: it costs memory
+
+
+class Trial(NamedTuple):
+    """What a short trial measured.
+
+    Attributes
+    ----------
+    batch_tokens
+        The smallest budget that is within 3 % of the fastest.
+    tokens_per_second, nucleotides_per_second
+        With it.
+    tokens_per_nucleotide
+        Of the samples tried, special tokens included.
+    tried
+        Tokens per second by budget.
+    """
+
+    batch_tokens: int
+    tokens_per_second: float
+    nucleotides_per_second: float
+    tokens_per_nucleotide: float
+    tried: dict[int, float]
 
 
 class EmbedPlan(NamedTuple):
@@ -32,13 +63,17 @@ class EmbedPlan(NamedTuple):
     Attributes
     ----------
     samples, nucleotides, rows, blocks
-        Size of the task and of what is stored for it.
+        Size of the task and of what is stored for it; no rows where only means are kept.
+    tokens
+        What the network would compute, special tokens included, estimated from the trial; NaN without one.
     bytes
         Bytes that the complete embedding takes on disk, without a codec.
     rows_done, blocks_done
         What is committed already and would be reused.
+    batch_tokens
+        Tokens of a batch that the trial chose, or the usual number.
     seconds
-        Estimated time of the rest, from a short trial; NaN without one.
+        Estimated time of the rest, from the trial; NaN without one.
     free_bytes
         Free space where the store is; None where that is not known.
     """
@@ -48,10 +83,12 @@ class EmbedPlan(NamedTuple):
     samples: int
     nucleotides: int
     rows: int
+    tokens: float
     blocks: int
     bytes: int
     rows_done: int
     blocks_done: int
+    batch_tokens: int
     seconds: float
     free_bytes: int | None
 
@@ -62,6 +99,9 @@ def plan(
     model: Model,
     *,
     name: str | None = None,
+    keep: Keep = "both",
+    positions: str | Path | pd.DataFrame | None = None,
+    strands: Strands = "forward",
     resolution: Resolution = "token",
     dtype: str = "float16",
     trial: bool = True,
@@ -79,7 +119,7 @@ def plan(
         From :func:`embedstore.models.load`.
     name
         Name of the embedding in the store; the model's own by default.
-    resolution, dtype
+    keep, positions, strands, resolution, dtype
         As for :func:`embed`.
     trial
         Embed a few samples for two seconds to estimate the time.
@@ -95,47 +135,52 @@ def plan(
     FingerprintError
         If the store holds rows under this name that were made from something else: :func:`embed` would refuse them.
     """
-    check_choices(resolution=resolution, dtype=dtype)
     store = store if isinstance(store, Store) else open_store(store)
+    check_choices(dtype=dtype)
     check_alphabet(store, task, model)
+    selection = select(store, task, keep=keep, resolution=resolution, strands=strands, positions=positions)
     name = name or model.name
     lengths = store.lengths(task)
-    row_bytes = model.width * np.dtype(dtype).itemsize
-    rows_done = blocks_done = 0
+    done: list[int] = []
     try:
         emb = store.embedding(task, name)
     except NotInStoreError:
-        counts = lengths if resolution == "nucleotide" else row_counts(store, task, model, progress=progress)
-        blocks = block_geometry(counts, row_bytes).blocks
+        counts = np.zeros(len(lengths), np.int64)
+        if keep != "pooled":
+            counts = selection.row_counts(store, task, model, progress=progress)
+        row_bytes = model.width * (4 if keep == "pooled" else np.dtype(dtype).itemsize)
+        few = keep == "pooled" or positions is not None
+        blocks = block_geometry(np.maximum(counts, keep == "pooled"), row_bytes, few=few).blocks
+        per_block = -(-len(lengths) // blocks)
     else:
-        now = fingerprint(store, task, model, resolution=resolution, dtype=dtype, codec=emb.codec)
+        now = fingerprint(store, task, model, selection, dtype=dtype, codec=emb.codec)
         refuse_difference(store, f"{task}/{name}", emb.fingerprint, now, ANOTHER_NAME)
-        counts, blocks = emb.row_count, emb.blocks
+        counts, blocks, per_block = emb.row_count, emb.blocks, emb.geometry.samples_per_block
         missing = set(emb.missing())
         done = [block for block in range(blocks) if block not in missing]
-        rows_done = int(sum(counts[np.array(emb.block_samples(block))].sum() for block in done))
-        blocks_done = len(done)
-    rows = int(counts.sum())
-    rate = _trial(store, task, model) if trial and rows_done < rows else np.nan
-    left = (rows - rows_done) / rows * int(lengths.sum())
+    ready = np.isin(np.arange(len(lengths)) // per_block, done)
+    tried = run_trial(store, task, model, selection) if trial and not ready.all() else None
+    left = int(lengths[~ready].sum())
     return EmbedPlan(
         task,
         name,
         len(lengths),
         int(lengths.sum()),
-        rows,
+        int(counts.sum()),
+        lengths.sum() * tried.tokens_per_nucleotide if tried else float("nan"),
         blocks,
-        stored_bytes(rows, len(lengths), model.width, dtype, spans=bool((counts != lengths).any())),
-        rows_done,
-        blocks_done,
-        left / rate if rows_done < rows else 0.0,
+        stored_bytes(counts, lengths, model.width, dtype, selection),
+        int(counts[ready].sum()),
+        len(done),
+        tried.batch_tokens if tried else usual_budget(model),
+        left / tried.nucleotides_per_second if tried else (float("nan") if left else 0.0),
         shutil.disk_usage(store.local).free if store.local else None,
     )
 
 
 def check_choices(**chosen: str) -> None:
-    """Refuse a resolution, dtype or codec that is none."""
-    choices = {"resolution": ("token", "nucleotide"), "dtype": ("float16", "float32"), "codec": ("none", "zstd")}
+    """Refuse a dtype or codec that is none."""
+    choices = {"dtype": ("float16", "float32"), "codec": ("none", "zstd")}
     for what, value in chosen.items():
         if value not in choices[what]:
             raise InputError(f"{what} is {value!r}: it must be one of {', '.join(choices[what])}.")
@@ -151,68 +196,41 @@ def check_alphabet(store: Store, task: str, model: Model) -> None:
         )
 
 
-def fingerprint(store: Store, task: str, model: Model, *, resolution: str, dtype: str, codec: str) -> dict[str, str]:
+def fingerprint(
+    store: Store, task: str, model: Model, selection: Selection, *, dtype: str, codec: str
+) -> dict[str, str]:
     """Return everything that decides the numbers of an embedding."""
     return {
         "format": str(FORMAT_VERSION),
         "sequences": store.task_digests(task)["sequence"],
-        "resolution": resolution,
+        "resolution": selection.resolution,
         "dtype": dtype,
         "codec": codec,
+        **selection.fingerprint(),
         **model.fingerprint,
     }
 
 
-def stored_bytes(rows: int, samples: int, width: int, dtype: str, *, spans: bool) -> int:
-    """Return the bytes that an embedding takes on disk without a codec."""
-    span = np.dtype(ARRAYS["span"].dtype).itemsize if spans else 0
-    return rows * (width * np.dtype(dtype).itemsize + span) + samples * (width * 4 + 8)
+def stored_bytes(
+    row_count: NDArray[np.int64], lengths: NDArray[np.int64], width: int, dtype: str, selection: Selection
+) -> int:
+    """Return the bytes that samples take on disk without a codec."""
+    by_row = width * np.dtype(dtype).itemsize
+    if selection.positions is not None or (row_count != lengths).any():
+        by_row += np.dtype(ARRAYS["span"].dtype).itemsize
+    if selection.positions is not None:
+        by_row += np.dtype(ARRAYS["start"].dtype).itemsize
+    by_sample = 8 + (0 if selection.keep == "rows" else 4 * width)
+    return (0 if selection.keep == "pooled" else int(row_count.sum()) * by_row) + len(row_count) * by_sample
 
 
-def row_counts(store: Store, task: str, model: Model, *, progress: bool) -> NDArray[np.int64]:
-    """Tokenise every sample and return how many rows each will have."""
-    samples = len(store.lengths(task))
-    counts = np.empty(samples, np.int64)
-    for start in progress_bar(range(0, samples, _READ), f"tokenise {task}", show=progress, unit="x64 seq"):
-        stop = min(start + _READ, samples)
-        for sample, codes in zip(range(start, stop), store.sequences(task, np.arange(start, stop)), strict=True):
-            counts[sample] = sum(len(piece.span) for piece in pieces_of(store, task, sample, model, codes))
-    return counts
-
-
-def pieces_of(store: Store, task: str, sample: int, model: Model, codes: NDArray[np.uint8]) -> list[Piece]:
-    """Cut the sequence of a sample into pieces; a model that refuses it is told which one it is."""
-    try:
-        return model.pieces(codes)
-    except InputError as error:
-        raise InputError(f"{store.path}: task {task!r}, sample {store.sample_id(task, sample)!r}: {error}") from error
-
-
-def _trial(store: Store, task: str, model: Model) -> float:
-    """Return nucleotides per second over evenly spread samples, the first one not counted."""
-    lengths = store.lengths(task)
-    order = np.linspace(0, len(lengths) - 1, min(64, len(lengths))).astype(int)
-    done, begun = 0, time.perf_counter()
-    for number, sample in enumerate(order):
-        pieces = pieces_of(store, task, int(sample), model, store.sequences(task, [sample])[0])
-        for piece in pieces:
-            model.hidden(batch_ids([piece], model))
-        if number == 0 and len(order) > 1:
-            begun = time.perf_counter()  # first calls pay for set-up
-            continue
-        done += int(lengths[sample])
-        if time.perf_counter() - begun > _TRIAL_SECONDS:
-            break
-    return done / max(time.perf_counter() - begun, 1e-9)
-
-
-def check_space(emb: Embedding, todo: list[int]) -> None:
+def check_space(emb: Embedding, todo: list[int], selection: Selection) -> None:
     """Refuse to begin what cannot fit on the disk."""
     if emb.store.local is None or not todo:
         return
-    rows = int(sum(emb.row_count[np.array(emb.block_samples(block))].sum() for block in todo))
-    samples = sum(len(emb.block_samples(block)) for block in todo)
-    needed = stored_bytes(rows, samples, emb.width, emb.dtype.name, spans=emb.has_spans)
+    samples = np.concatenate([np.array(emb.block_samples(block)) for block in todo])
+    lengths = emb.store.lengths(emb.task)[samples]
+    needed = stored_bytes(emb.row_count[samples], lengths, emb.width, emb.dtype.name, selection)
     free = shutil.disk_usage(emb.store.local).free
     # zstd takes at most a few per cent off float vectors: the plain size is what to expect.
     if needed > free:
@@ -222,8 +240,75 @@ def check_space(emb: Embedding, todo: list[int]) -> None:
         )
 
 
-def batch_ids(pieces: list[Piece], model: Model) -> Any:
-    """Return the ids of pieces of equal length as a tensor on the model's device."""
-    import torch
+def usual_budget(model: Model) -> int:
+    """Return the tokens of a batch where nothing was tried."""
+    return USUAL_BUDGET["cpu" if model.device.type == "cpu" else "cuda"]
 
-    return torch.from_numpy(np.stack([piece.ids for piece in pieces])).to(model.device)
+
+def run_trial(store: Store, task: str, model: Model, selection: Selection) -> Trial:
+    """Embed some samples, spread evenly over a task, in batches of different sizes for about two seconds.
+
+    Parameters
+    ----------
+    store, task
+        Where the samples are.
+    model
+        What to run.
+    selection
+        Says whether both strands are run.
+
+    Returns
+    -------
+    Trial
+
+    Raises
+    ------
+    DeviceMemoryError
+        If the device has not enough memory for the smallest batch.
+    """
+    lengths = store.lengths(task)
+    samples = np.unique(np.linspace(0, len(lengths) - 1, min(_TRIAL_SAMPLES, len(lengths))).astype(int))
+    samples = samples[: max(1, int(np.searchsorted(np.cumsum(lengths[samples]), 2**21, side="right")))]
+    placed = selection.place(store, task, model, samples)
+    jobs = [job for each in placed for job in each.jobs]
+    tokens = sum(len(job.ids) for job in jobs)
+    dtype = None if selection.keep == "pooled" else "float32"
+    tried: dict[int, float] = {}
+    ended = time.perf_counter() + _TRIAL_SECONDS
+    _time(Runner(model, 1, dtype), jobs[:1])  # first calls pay for set-up
+    for budget in BUDGETS["cpu" if model.device.type == "cpu" else "cuda"]:
+        try:
+            tried[budget] = _rate(model, jobs, budget, dtype, (ended - time.perf_counter()) / 2)
+        except DeviceMemoryError:
+            if not tried:
+                raise
+            break
+        slower = budget != max(tried, key=lambda each: tried[each])
+        if slower or time.perf_counter() > ended or budget >= tokens:
+            break
+    best = next(budget for budget in tried if tried[budget] * _GAIN >= max(tried.values()))
+    per_nucleotide = tokens / int(lengths[samples].sum())
+    return Trial(best, tried[best], tried[best] / per_nucleotide, per_nucleotide, tried)
+
+
+def _rate(model: Model, jobs: list[Job], budget: int, dtype: str | None, seconds: float) -> float:
+    """Return tokens per second with batches of a size; at least one batch is run."""
+    lengths = np.array([len(job.ids) for job in jobs], np.int64)
+    runner = Runner(model, budget, dtype)
+    spent = 0.0
+    batches = plan_batches(lengths, budget, packs=model.packs, pads=model.pads)
+    # Long and short ones in turn: the first batches are those of the longest sequences.
+    for batch in batches[:: max(1, len(batches) // 4)] + batches[1:]:
+        spent += _time(runner, [jobs[i] for i in batch])
+        if spent > seconds:
+            break
+    return runner.tokens / spent
+
+
+def _time(runner: Runner, jobs: list[Job]) -> float:
+    """Return the seconds that a batch takes."""
+    began = time.perf_counter()
+    for computed in runner.run(jobs, np.arange(len(jobs))):
+        computed.wait()
+        computed.release()
+    return time.perf_counter() - began

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from embedstore.digests import crc32c, fingerprint_word, rows_checksum
-from embedstore.errors import CorruptError, IncompleteError, InputError, NotInStoreError
+from embedstore.errors import CorruptError, IncompleteError, InputError, NonFiniteError, NotInStoreError
 from embedstore.layout import COMMIT_HEADER, Geometry, block_geometry
 
 if TYPE_CHECKING:
@@ -34,12 +34,15 @@ class Rows(NamedTuple):
         Nucleotides that each row stands for, shape (row,).
     first_row
         Offsets: sample ``i`` of these has rows ``first_row[i]`` to ``first_row[i + 1]``, shape (n + 1,).
+    start
+        First nucleotide of each row in its sample, shape (row,), where only some rows were kept; else None.
     """
 
     samples: NDArray[np.int64]
     vector: NDArray[Any]
     span: NDArray[np.int64]
     first_row: NDArray[np.int64]
+    start: NDArray[np.int64] | None = None
 
     def nucleotides(self, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Return the rows at nucleotide resolution: each repeated by its span, shape (nucleotide, channel), float32.
@@ -48,7 +51,14 @@ class Rows(NamedTuple):
         ----------
         out
             A buffer to fill and return, where it has the right shape: fresh memory costs more than the repeat.
+
+        Raises
+        ------
+        InputError
+            If only some rows of the samples were kept.
         """
+        if self.start is not None:
+            raise InputError("Only some rows of each sample were kept (positions): they do not make whole sequences.")
         shape = (int(self.span.sum()), self.vector.shape[1])
         if out is None or out.shape != shape:
             out = np.empty(shape, np.float32)
@@ -74,9 +84,13 @@ class Embedding:
     resolution
         ``"token"`` or ``"nucleotide"``: what a stored row stands for.
     row_count
-        Rows of each sample, shape (sample,).
+        Rows of each sample, shape (sample,); zeros where rows are not kept.
     geometry
         How samples lie in blocks.
+    keeps_rows, keeps_pooled
+        Whether rows are stored, and the mean of each sample.
+    keeps_some
+        Whether only some rows of each sample are stored.
     record, fingerprint
         What the model is, and everything that decided the numbers.
     """
@@ -95,17 +109,23 @@ class Embedding:
         self.dtype = np.dtype(layout["dtype"])
         self.width = int(layout["width"])
         self.geometry = Geometry(**layout["geometry"])
+        arrays: list[str] = layout["arrays"]
+        self.keeps_rows, self.keeps_pooled, self.keeps_some = (name in arrays for name in ("vector", "pooled", "start"))
         where = f"{task}/embedding/{name}"
-        self.row_count: NDArray[np.int64] = store.read(f"{where}/row_count")
-        self._first: NDArray[np.int64] = store.read(f"{where}/first_row")
+        self.row_count: NDArray[np.int64] = np.zeros(self.geometry.samples, np.int64)
+        self._first = self.row_count
+        if self.keeps_rows:
+            self.row_count = store.read(f"{where}/row_count")
+            self._first = store.read(f"{where}/first_row")
         if (self.row_count < 0).any() or (self._first < 0).any():
             raise CorruptError(
                 f"{store.path}: {where}: stored row counts are gone. Run `embedstore repair {store.path}`."
             )
-        self._vector = store.array(f"{where}/vector", rust=True)
-        self._span = store.array(f"{where}/span") if "span" in layout["arrays"] else None
-        self._pooled = store.array(f"{where}/pooled")
-        self._commit = store.array(f"{where}/commit")
+        self._arrays = {
+            array: store.array(f"{where}/{array}", rust=array == "vector")
+            for array in ("vector", "span", "start", "pooled", "quarantined", "commit")
+            if array in arrays
+        }
         self._committed: dict[int, NDArray[np.uint32]] = {}
 
     def __repr__(self) -> str:
@@ -122,7 +142,7 @@ class Embedding:
     @property
     def has_spans(self) -> bool:
         """Whether rows stand for other numbers of nucleotides than one."""
-        return self._span is not None
+        return "span" in self._arrays
 
     @property
     def blocks(self) -> int:
@@ -147,7 +167,7 @@ class Embedding:
         """
         if block in self._committed:
             return self._committed[block]
-        words = self.store.read_part(self._commit, np.s_[block], self.where(block))
+        words = self.store.read_part(self._arrays["commit"], np.s_[block], self.where(block))
         if not words[0]:
             return None
         body = words[COMMIT_HEADER:]
@@ -164,8 +184,15 @@ class Embedding:
         samples = self.block_samples(block)
         return f"{self.store.path}: {self.task}/{self.name}: block {block} (samples {samples[0]} to {samples[-1]})"
 
-    def read_block(self, block: int) -> Rows:
+    def read_block(self, block: int, *, quarantined: bool = False) -> Rows:
         """Read all rows of a block: one read per shard, the fast path.
+
+        Parameters
+        ----------
+        block
+            Which one.
+        quarantined
+            Give samples that were quarantined as rows of NaN, too; by default reading one is refused.
 
         Raises
         ------
@@ -173,46 +200,95 @@ class Embedding:
             If the block is not committed.
         CorruptError
             If what is stored differs from what was committed.
+        NonFiniteError
+            If a sample is quarantined.
         """
-        return self._read_run(block, self.block_samples(block))
+        return self._read_run(block, self.block_samples(block), quarantined=quarantined)
 
     def read(self, samples: ArrayLike) -> Rows:
         """Read the rows of some samples, in the order asked for, from only the chunks they lie in."""
         wanted = sample_indices(samples, len(self.row_count))
-        pieces: dict[int, tuple[NDArray[Any], NDArray[np.int64]]] = {}
+        pieces: dict[int, tuple[NDArray[Any], ...]] = {}
         for block, run in self._runs(np.unique(wanted)):
             rows = self._read_run(block, run)
             for place, sample in enumerate(run):
                 part = slice(rows.first_row[place], rows.first_row[place + 1])
-                pieces[sample] = rows.vector[part], rows.span[part]
-        empty = np.empty((0, self.width), self.dtype), np.empty(0, np.int64)
+                pieces[sample] = tuple(v[part] for v in (rows.vector, rows.span, rows.start) if v is not None)
+        none = np.empty(0, np.int64)
+        empty = (np.empty((0, self.width), self.dtype), none, *([none] if self.keeps_some else []))
         parts = [pieces[int(i)] for i in wanted] or [empty]
-        return Rows(
-            wanted,
-            np.concatenate([vector for vector, _ in parts]),
-            np.concatenate([span for _, span in parts]),
-            offsets(self.row_count[wanted]),
-        )
+        vector, span, *start = (np.concatenate(values) for values in zip(*parts, strict=True))
+        return Rows(wanted, vector, span, offsets(self.row_count[wanted]), *start)
 
-    def pooled(self, samples: ArrayLike | None = None) -> NDArray[np.float32]:
-        """Read the mean over the nucleotides of samples (all by default), shape (sample, channel), float32."""
+    def pooled(self, samples: ArrayLike | None = None, *, quarantined: bool = False) -> NDArray[np.float32]:
+        """Read the mean over the nucleotides of samples (all by default).
+
+        Where only rows are stored, the means are taken from them.
+
+        Parameters
+        ----------
+        samples
+            Their indices.
+        quarantined
+            Give samples that were quarantined as NaN, too; by default reading one is refused.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (sample, channel), float32.
+        """
         wanted = sample_indices(np.arange(len(self.row_count)) if samples is None else samples, len(self.row_count))
         out = np.empty((len(wanted), self.width), np.float32)
         per_block = self.geometry.samples_per_block
         for block in np.unique(wanted // per_block):
             here = np.flatnonzero(wanted // per_block == block)
-            out[here] = self._pooled_block(int(block))[wanted[here] % per_block]
+            values = self._pooled_block(int(block))[wanted[here] % per_block]
+            bad = np.isnan(values).any(1)
+            if bad.any() and not quarantined:
+                raise self._quarantine(int(block), wanted[here][bad])
+            out[here] = values
         return out
 
     def _pooled_block(self, block: int) -> NDArray[np.float32]:
         """Read and check the pooled rows of a block."""
         samples = self.block_samples(block)
+        if not self.keeps_pooled:
+            return self._means(block)
         sums = self._checksums(block)[len(samples) :]
-        values = self.store.read_part(self._pooled, np.s_[samples[0] : samples[-1] + 1], self.where(block))
+        selection = np.s_[samples[0] : samples[-1] + 1]
+        values: NDArray[np.float32] = self.store.read_part(self._arrays["pooled"], selection, self.where(block))
         for place, sample in enumerate(samples):
             if crc32c(values[place]) != sums[place]:
                 raise self._damaged(block, sample, "pooled row")
-        return values  # type: ignore[no-any-return]
+        return values
+
+    def _means(self, block: int) -> NDArray[np.float32]:
+        """Return the means of a block's samples from their rows, taken in float64."""
+        if self.keeps_some:
+            raise InputError(
+                f"{self.store.path}: {self.task}/{self.name} holds some rows of each sample only: there is no mean. "
+                "Embed with keep='both' (--keep both) under another name."
+            )
+        rows = self.read_block(block, quarantined=True)
+        weighted = rows.vector * rows.span[:, None].astype(np.float64)
+        total = np.add.reduceat(rows.span, rows.first_row[:-1])[:, None]
+        means = np.add.reduceat(weighted, rows.first_row[:-1]) / total
+        return means.astype(np.float32)
+
+    def quarantined(self) -> NDArray[np.int64]:
+        """Return the samples whose rows were not finite and were stored as NaN on request: their indices."""
+        if "quarantined" not in self._arrays:
+            return np.empty(0, np.int64)
+        marks = self.store.read_part(self._arrays["quarantined"], np.s_[:], f"{self.store.path}: {self.task}")
+        return np.flatnonzero(marks)
+
+    def _quarantine(self, block: int, samples: NDArray[np.int64]) -> NonFiniteError:
+        """Describe samples that were quarantined."""
+        ids = ", ".join(repr(self.store.sample_id(self.task, int(sample))) for sample in samples[:5])
+        return NonFiniteError(
+            f"{self.where(block)}: {len(samples)} samples were quarantined, because the model gave NaN or infinity for "
+            f"them: {ids}{', ...' if len(samples) > 5 else ''}. `quarantined()` lists all of them: leave them out."
+        )
 
     def _runs(self, ordered: NDArray[np.int64]) -> Iterable[tuple[int, range]]:
         """Split sorted sample indices into runs of neighbours within one block."""
@@ -223,22 +299,44 @@ class Embedding:
         for run in np.split(ordered, np.flatnonzero(apart) + 1):
             yield int(run[0] // per_block), range(int(run[0]), int(run[-1]) + 1)
 
-    def _read_run(self, block: int, samples: range, /) -> Rows:
+    def _read_run(self, block: int, samples: range, /, *, quarantined: bool = False) -> Rows:
         """Read neighbouring samples of one block and check each."""
         sums = self._checksums(block)
+        if not self.keeps_rows:
+            raise InputError(
+                f"{self.store.path}: {self.task}/{self.name} holds the mean of each sample only, no rows. Embed with "
+                "keep='both' (--keep both) under another name."
+            )
         counts = self.row_count[samples.start : samples.stop]
         start = int(self._first[samples.start])
-        stop = start + int(counts.sum())
-        vector = self.store.read_part(self._vector, np.s_[start:stop], self.where(block))
-        span = None if self._span is None else self.store.read_part(self._span, np.s_[start:stop], self.where(block))
+        where, part = self.where(block), np.s_[start : start + int(counts.sum())]
+        read = {
+            name: self.store.read_part(self._arrays[name], part, where)
+            for name in ("vector", "span", "start")
+            if name in self._arrays
+        }
+        vector, span, begin = read["vector"], read.get("span"), read.get("start")
+        marks = self._marks(samples, where)
         first = offsets(counts)
         before = self.block_samples(block).start
         for place, sample in enumerate(samples):
-            part = slice(first[place], first[place + 1])
-            if rows_checksum(vector[part], None if span is None else span[part]) != sums[sample - before]:
+            own = slice(first[place], first[place + 1])
+            parts = [None if values is None else values[own] for values in (span, begin)]
+            if rows_checksum(vector[own], *parts, quarantined=bool(marks[place])) != sums[sample - before]:
                 raise self._damaged(block, sample, "rows")
+        if marks.any() and not quarantined:
+            raise self._quarantine(block, np.array(samples)[marks])
         spans = np.ones(len(vector), np.int64) if span is None else span.astype(np.int64)
-        return Rows(np.arange(samples.start, samples.stop), vector, spans, first)
+        starts = None if begin is None else begin.astype(np.int64)
+        return Rows(np.arange(samples.start, samples.stop), vector, spans, first, starts)
+
+    def _marks(self, samples: range, where: str) -> NDArray[np.bool_]:
+        """Tell which of neighbouring samples are quarantined."""
+        if "quarantined" not in self._arrays:
+            return np.zeros(len(samples), bool)
+        part = np.s_[samples.start : samples.stop]
+        marks: NDArray[np.bool_] = self.store.read_part(self._arrays["quarantined"], part, where).astype(bool)
+        return marks
 
     def _checksums(self, block: int) -> NDArray[np.uint32]:
         """Return the checksums of a committed block: of each sample's rows, then of each pooled row."""
@@ -270,6 +368,8 @@ class OneHot(Embedding):
         self.record = {"name": ONE_HOT, "architecture": ONE_HOT, "width": 4}
         self.fingerprint = {"architecture": ONE_HOT, "sequences": store.task_digests(task)["sequence"]}
         self.resolution, self.codec, self.dtype, self.width = "nucleotide", "none", np.dtype(np.float32), 4
+        self.keeps_rows, self.keeps_pooled, self.keeps_some = True, True, False
+        self._arrays = {}
         self.row_count = store.lengths(task)
         self.geometry = block_geometry(self.row_count, self.width * self.dtype.itemsize)
 
@@ -284,13 +384,13 @@ class OneHot(Embedding):
         vector = np.concatenate([*parts, np.empty((0, self.width), self.dtype)])
         return Rows(wanted, vector, np.ones(len(vector), np.int64), offsets(self.row_count[wanted]))
 
-    def pooled(self, samples: ArrayLike | None = None) -> NDArray[np.float32]:
+    def pooled(self, samples: ArrayLike | None = None, *, quarantined: bool = False) -> NDArray[np.float32]:  # noqa: ARG002
         """Return the letter frequencies of samples (all by default), shape (sample, 4), float32."""
         wanted = sample_indices(np.arange(len(self.row_count)) if samples is None else samples, len(self.row_count))
         means = [self._one_hot(codes).mean(0) for codes in self.store.sequences(self.task, wanted)]
         return np.array(means, np.float32).reshape(len(wanted), self.width)
 
-    def _read_run(self, _block: int, samples: range, /) -> Rows:
+    def _read_run(self, _block: int, samples: range, /, *, quarantined: bool = False) -> Rows:  # noqa: ARG002
         return self.read(samples)
 
 

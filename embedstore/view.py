@@ -40,7 +40,10 @@ def open_dataset(store: Store, task: str, model: str) -> xr.Dataset:
         Where all samples have one length the dimensions are (sample, position, channel), else (nucleotide, channel)
         and the coordinates ``first_nucleotide`` and ``length`` say which nucleotides a sample takes.
         A column with the name of a dimension or variable, say ``label``, is called ``sample_label`` here.
-        ``sel(sample=ID)`` works on the sample dimension.
+        ``sel(sample=ID)`` works on the sample dimension. Samples that were quarantined are NaN.
+        Where only means were kept, the dataset has ``pooled`` (sample, channel) instead; where only the rows of some
+        positions were kept, ``rows`` (row, channel) with the coordinates ``row_sample`` (index of the sample),
+        ``row_start`` and ``row_span`` (nucleotides).
 
     Raises
     ------
@@ -53,6 +56,8 @@ def open_dataset(store: Store, task: str, model: str) -> xr.Dataset:
 
     emb = store.embedding(task, model)
     table, lengths = store.samples(task), store.lengths(task)
+    if not emb.keeps_rows or emb.keeps_some:
+        return _partial(emb, table, lengths)
     fixed = bool((lengths == lengths[0]).all())
     place = ("sample", "position") if fixed else ("nucleotide",)
     shape: tuple[int, ...] = (len(lengths), int(lengths[0])) if fixed else (int(lengths.sum()),)
@@ -72,6 +77,27 @@ def open_dataset(store: Store, task: str, model: str) -> xr.Dataset:
     dataset = xr.Dataset(variables, coordinates, attributes)
     dataset["embedding"].attrs["fingerprint"] = str(emb.fingerprint)
     return dataset
+
+
+def _partial(emb: Embedding, table: pd.DataFrame, lengths: NDArray[np.int64]) -> xr.Dataset:
+    """Open an embedding that holds means only, or the rows of some positions."""
+    import xarray as xr
+
+    coordinates = _coordinates(table, offsets(lengths)[:-1])
+    attributes = {"task": emb.task, "model": emb.name, "store": emb.store.path, "resolution stored": emb.resolution}
+    blocks = [np.array(emb.block_samples(block)) for block in range(emb.blocks)]
+    if not emb.keeps_rows:
+        chunks = (tuple(len(samples) for samples in blocks), (emb.width,))
+        array = _by_block(_pooled, emb, (len(lengths), emb.width), chunks, np.float32)
+        return xr.Dataset({"pooled": (("sample", "channel"), array)}, coordinates, attributes)
+    chunks = (tuple(int(emb.row_count[samples].sum()) for samples in blocks), (emb.width,))
+    array = _by_block(_rows, emb, (int(emb.row_count.sum()), emb.width), chunks, np.float32)
+    parts = [emb.read_block(block, quarantined=True) for block in range(emb.blocks) if emb.commit(block) is not None]
+    if len(parts) == emb.blocks:
+        coordinates["row_start"] = ("row", np.concatenate([part.start for part in parts if part.start is not None]))
+        coordinates["row_span"] = ("row", np.concatenate([part.span for part in parts]))
+    coordinates["row_sample"] = ("row", np.repeat(np.arange(len(lengths)), emb.row_count))
+    return xr.Dataset({"rows": (("row", "channel"), array)}, coordinates, attributes)
 
 
 def sample_dataset(store: Store, task: str, model: str, sample: str) -> xr.Dataset:
@@ -162,8 +188,18 @@ def _by_block(
 
 def _embedding(block: NDArray[np.int64], emb: Embedding, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Read a block and upsample it to nucleotides."""
-    rows = emb.read_block(int(block[0]))
+    rows = emb.read_block(int(block[0]), quarantined=True)
     return rows.nucleotides().reshape(-1, *shape[1:])
+
+
+def _rows(block: NDArray[np.int64], emb: Embedding, shape: tuple[int, ...]) -> NDArray[np.float32]:  # noqa: ARG001
+    """Read the rows of a block as they are stored."""
+    return emb.read_block(int(block[0]), quarantined=True).vector.astype(np.float32)
+
+
+def _pooled(block: NDArray[np.int64], emb: Embedding, shape: tuple[int, ...]) -> NDArray[np.float32]:  # noqa: ARG001
+    """Read the means of a block's samples."""
+    return emb.pooled(np.array(emb.block_samples(int(block[0]))), quarantined=True)
 
 
 def _sequence(block: NDArray[np.int64], emb: Embedding, shape: tuple[int, ...]) -> NDArray[np.bytes_]:

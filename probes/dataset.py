@@ -169,6 +169,12 @@ class ProbeData:
                 )
         samples = np.flatnonzero(table["split"].isin(wanted))
         embedding = store.embedding(task, model)
+        if embedding.keeps_some or not embedding.keeps_rows:
+            what = "the rows of some positions" if embedding.keeps_some else "the mean of each sample"
+            raise InputError(
+                f"{store.path}: {task}/{model} holds {what} only; this probe needs all rows. Embed the task with "
+                "keep='both' and without positions under another name."
+            )
         targets = Targets(record, labels, table["length"].to_numpy())
         starts = np.array([embedding.block_samples(block).start for block in range(embedding.blocks)])
         nbytes = int(embedding.row_count[samples].sum()) * embedding.width * embedding.dtype.itemsize

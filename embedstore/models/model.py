@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
-from embedstore.errors import InputError
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from embedstore.errors import EmbedstoreError, InputError
+from embedstore.models.grouping import alike
 from embedstore.models.layers import parse_layer
 from embedstore.models.precision import arithmetic, check_precision
+from embedstore.models.windows import Piece
 from embedstore.sequences import check_letters
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Iterator, Sequence
+
     import torch
 
     from embedstore.models.layers import Layer
     from embedstore.models.network import Network
-    from embedstore.models.windows import Piece, WindowRule
+    from embedstore.models.windows import WindowRule
     from embedstore.tokenizers.tokens import Alphabet
 
 
@@ -51,6 +59,8 @@ class Model:
         Channels of the hidden state.
     pads : bool
         Whether `hidden` takes sequences of different lengths, padded on the right.
+    packs : bool
+        Whether `hidden_packed` takes sequences of different lengths, one after the other without padding.
 
     Raises
     ------
@@ -72,7 +82,8 @@ class Model:
         digest: str,
     ) -> None:
         self.name = name
-        self.pads = network.pads
+        self.pads, self.packs = network.pads, network.packs
+        self.packs = network.packs
         self.alphabet = alphabet
         self.layer = parse_layer(layer, network.layers, name)
         self.width = _width(network, self.layer, name)
@@ -126,6 +137,73 @@ class Model:
         check_letters(codes, self.alphabet, f"Model {self.name!r}")
         return self._windows.cut(codes)
 
+    def pieces_of(self, letters: np.ndarray, lengths: np.ndarray) -> list[list[Piece]]:
+        """Cut many sequences into pieces; faster than one by one where their lengths are equal.
+
+        Parameters
+        ----------
+        letters
+            The sequences one after the other, upper-case ASCII letters, shape (letter,), uint8.
+        lengths
+            Letters of each sequence, shape (sequence,), int64.
+
+        Returns
+        -------
+        list of list of Piece
+            What `pieces` returns for each sequence. Spans may be shared between sequences, and ids be rows of one
+            array: neither is to be written to.
+
+        Raises
+        ------
+        InputError
+            What `pieces` raises for the first sequence that it refuses; the attribute ``sequence`` of the error is the
+            number of that sequence. Also if the lengths do not add up to the letters.
+        """
+        begin = np.cumsum(lengths) - lengths
+        found: list[list[Piece]] = [[] for _ in lengths]
+        for group in alike(letters, lengths, self.alphabet, self._windows.regular):
+            first, length = int(group[0]), int(lengths[group[0]])
+            with _of_sequence(first):
+                if len(group) == 1:
+                    found[first] = self.pieces(letters[begin[first] : begin[first] + length])
+                    continue
+                if begin[group[-1]] - begin[first] == (len(group) - 1) * length:  # one after the other: no copy
+                    codes = letters[begin[first] :][: len(group) * length].reshape(-1, length)
+                else:
+                    codes = sliding_window_view(letters, length)[begin[group]]
+                for piece in self._windows.cut(codes):
+                    each = map(Piece, piece.ids, repeat(piece.first), repeat(piece.span))
+                    for number, own in zip(group.tolist(), each, strict=True):
+                        found[number].append(own)
+        return found
+
+    def row_counts(self, letters: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Count the rows that many sequences will have.
+
+        Parameters
+        ----------
+        letters, lengths
+            As for `pieces_of`.
+
+        Returns
+        -------
+        ndarray
+            Rows of all pieces of each sequence, shape (sequence,), int64.
+
+        Raises
+        ------
+        InputError
+            As `pieces_of` does.
+        """
+        begin = np.cumsum(lengths) - lengths
+        counts = np.empty(len(lengths), np.int64)
+        for group in alike(letters, lengths, self.alphabet, self._windows.regular):
+            first = int(group[0])
+            with _of_sequence(first):
+                pieces = self.pieces(letters[begin[first] : begin[first] + lengths[first]])
+            counts[group] = sum(len(piece.span) for piece in pieces)
+        return counts
+
     def hidden(self, ids: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """Run the network.
 
@@ -157,6 +235,41 @@ class Model:
             hidden: torch.Tensor = self._network(ids, self.layer, lengths)
         return hidden.float()
 
+    def hidden_packed(self, ids: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+        """Run the network on sequences of any lengths, one after the other without padding.
+
+        Fastest where sequences of one length are neighbours: those attend in one call, as a batch does in `hidden`.
+
+        Parameters
+        ----------
+        ids
+            Token ids of all sequences, shape (token,), int64, on `device`.
+        lengths
+            Tokens of each sequence, at least 1; their sum is the number of ids.
+
+        Returns
+        -------
+        torch.Tensor
+            Hidden states, shape (token, width), float32, on `device`. A sequence's rows are those that `hidden` gives
+            for it alone (to 1e-5 of their size in float32).
+
+        Raises
+        ------
+        InputError
+            If the network is one that cannot (`packs`), or the lengths do not make up the ids.
+        """
+        from embedstore.models.packing import check_lengths
+
+        if not self.packs:
+            raise InputError(
+                f"Model {self.name!r} ({self.record['architecture']}) cannot take sequences one after the other in one "
+                "stream. Give `hidden` batches of sequences of one length."
+            )
+        check_lengths(lengths, len(ids))
+        with arithmetic(self.precision, self.device):
+            hidden: torch.Tensor = self._network.forward_packed(ids, self.layer, lengths)
+        return hidden.float()
+
     def logits(self, ids: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """Return the scores of the language-model head.
 
@@ -183,6 +296,16 @@ class Model:
         with arithmetic(self.precision, self.device):
             scores: torch.Tensor = self._network.logits(self._network(ids, -1, lengths))
         return scores.float()
+
+
+@contextmanager
+def _of_sequence(number: int) -> Iterator[None]:
+    """Say in the attribute ``sequence`` of an error which of many sequences it is about."""
+    try:
+        yield
+    except EmbedstoreError as error:
+        vars(error)["sequence"] = number
+        raise
 
 
 def _layer_text(layer: Layer) -> str | int:

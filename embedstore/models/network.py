@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class Network(nn.Module):
     """A language model's network.
 
-    A subclass sets the attributes and writes `states`; `last` and `logits` where it has a final norm or a head.
+    A subclass sets the attributes and writes `states`; `last` and `logits` where it has a final norm or a head;
+    `packed_states` where `packs` is True.
 
     Attributes
     ----------
@@ -28,6 +29,8 @@ class Network(nn.Module):
     pads
         Whether a sequence that is padded on the right, with its length given, gets what it gets alone. Where it is
         False, a batch must hold sequences of one length.
+    packs
+        Whether sequences of different lengths may come one after the other in one stream, without padding.
     head
         What `logits` runs; None where the checkpoint has no masked-LM or causal head.
     """
@@ -35,6 +38,8 @@ class Network(nn.Module):
     width: int
     layers: int
     pads: bool = False
+    packs: bool = False
+    packs: bool = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,6 +64,29 @@ class Network(nn.Module):
             of padding hold anything.
         """
         raise NotImplementedError
+
+    def packed_states(self, ids: Tensor, lengths: Sequence[int]) -> Iterator[Tensor]:
+        """Yield the hidden states of a stream of sequences, one block at a time.
+
+        Parameters
+        ----------
+        ids
+            Token ids of the sequences, one after the other, shape (token,), int64.
+        lengths
+            Tokens of each sequence, at least 1; their sum is the number of ids.
+
+        Yields
+        ------
+        Tensor
+            ``layers + 1`` of them, shape (1, token, width): what `states` yields for each sequence by itself, one after
+            the other.
+
+        Raises
+        ------
+        NotImplementedError
+            If the network cannot (`packs`).
+        """
+        raise NotImplementedError("This network takes no stream of sequences.")
 
     def state_width(self, number: int) -> int:  # noqa: ARG002 - the same for all, where a subclass does not say otherwise
         """Return the channels of a state.
@@ -128,11 +156,37 @@ class Network(nn.Module):
         Tensor
             Shape (batch, token, width).
         """
+        return self._chosen(self.states(ids, lengths), layer)
+
+    def forward_packed(self, ids: Tensor, layer: Layer, lengths: Sequence[int]) -> Tensor:
+        """Return a hidden state, or a mean of several, of a stream of sequences.
+
+        Parameters
+        ----------
+        ids, lengths
+            As for `packed_states`.
+        layer
+            As for `forward`.
+
+        Returns
+        -------
+        Tensor
+            Shape (token, width).
+
+        Raises
+        ------
+        NotImplementedError
+            If the network cannot (`packs`).
+        """
+        return self._chosen(self.packed_states(ids, lengths), layer)[0]
+
+    def _chosen(self, states: Iterable[Tensor], layer: Layer) -> Tensor:
+        """Return the state that is asked for, running no block after it."""
         first, final = (
             (self.layers, self.layers) if layer == -1 else layer if isinstance(layer, tuple) else (layer, layer)
         )
         total: Tensor | None = None
-        for number, state in enumerate(self.states(ids, lengths)):
+        for number, state in enumerate(states):
             if number >= first:
                 total = state if total is None else total + state
             if number == final:

@@ -187,15 +187,16 @@ def test_disk_full_on_a_small_disk(small_disk, many_blocks, toy_model, monkeypat
 
 def test_failing_at_the_nth_write(tmp_path, many_blocks, toy_model, monkeypatch):
     """Every single write of a run fails once: each time the run stops with an error and can be resumed."""
-    real, calls, fail_at = shards.write_durable, [0], [0]
+    real, calls, fail_at = shards.DurableFile.publish, [0], [0]
 
-    def failing(path, parts, **options):
+    def failing(file, **options):
         calls[0] += 1
         if calls[0] == fail_at[0]:
-            raise OSError(5, "Input/output error", str(path))
-        return real(path, parts, **options)
+            file.discard()
+            raise OSError(5, "Input/output error", str(file.path))
+        return real(file, **options)
 
-    monkeypatch.setattr("embedstore.blocks.write_durable", failing)
+    monkeypatch.setattr(shards.DurableFile, "publish", failing)
     sequences = random_sequences([50] * 24)
     store = embedstore.open_store(tmp_path / "s.zarr", mode="a")
     store.add_task(tasks.from_sequences("t", sequences))

@@ -106,7 +106,7 @@ def run(capsys, tmp_path, monkeypatch):
 def test_embed_from_bed_then_again(run, bed, inputs, pristine):
     code, out, _ = run("embed", "gene_finding", "--model", MODEL, *bed)
     assert code == 0
-    assert re.search(r"Embedded 14 sequences, [\d,]+ rows, .*KiB in .* s; waited for the disk", out)
+    assert re.search(r"Embedded 14 sequences, [\d,]+ rows, .*KiB in .* s: [\d,]+ tokens/s", out)
     assert "gene_finding/nt_v1 is complete in store.zarr." in out
     written, expected = embedstore.open_store("store.zarr"), embedstore.open_store(pristine)
     assert (

@@ -174,10 +174,10 @@ def test_other_libraries_read_the_same_rows(ragged, toy_model, tmp_path):
 def test_without_the_rust_pipeline_the_same_bytes_come_back(ragged, toy_model, monkeypatch):
     embedstore.embed(ragged, "ragged", toy_model, progress=False)
     rust = ragged.embedding("ragged", "toy")
-    assert type(rust._vector.async_array.codec_pipeline).__name__ == "ZarrsCodecPipeline"
+    assert type(rust._arrays["vector"].async_array.codec_pipeline).__name__ == "ZarrsCodecPipeline"
     monkeypatch.setattr("embedstore.store.has_zarrs", lambda: False)
     plain = ragged.embedding("ragged", "toy")
-    assert type(plain._vector.async_array.codec_pipeline).__name__ != "ZarrsCodecPipeline"
+    assert type(plain._arrays["vector"].async_array.codec_pipeline).__name__ != "ZarrsCodecPipeline"
     for block in range(plain.blocks):
         assert plain.read_block(block).vector.tobytes() == rust.read_block(block).vector.tobytes()
 
@@ -225,7 +225,7 @@ def test_resuming_does_only_what_is_missing(ragged, toy_model):
             return super().hidden(ids)
 
     with pytest.raises(KeyboardInterrupt):
-        embedstore.embed(ragged, "ragged", Stops(), dtype="float32", progress=False)
+        embedstore.embed(ragged, "ragged", Stops(), dtype="float32", batch_tokens=60, progress=False)
     emb = ragged.embedding("ragged", "toy")
     missing = emb.missing()
     assert 0 < len(missing) < emb.blocks

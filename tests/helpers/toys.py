@@ -24,6 +24,7 @@ class ToyModel:
     def __init__(self, width: int = 8, seed: int = 0, word: int = 3, window: int = 60) -> None:
         self.name, self.width, self.word, self.window = "toy", width, word, window
         self.device, self.alphabet = torch.device("cpu"), "dna"
+        self.pads = self.packs = False
         self.table = np.random.default_rng(seed).normal(size=(5**word + 300, width)).astype(np.float32)
         self.record = {"id": "toy", "architecture": "toy", "width": width}
         self.fingerprint = {"architecture": "toy", "checkpoint": f"seed {seed}", "layer": "-1"}
@@ -39,6 +40,12 @@ class ToyModel:
             span = np.concatenate([np.full(whole, self.word), np.ones(len(part) % self.word, int)]).astype(np.int32)
             found.append(ToyPiece(ids.astype(np.int64), 1, span))
         return found
+
+    def pieces_of(self, letters: np.ndarray, lengths: np.ndarray) -> list[list[ToyPiece]]:
+        return [self.pieces(codes) for codes in np.split(letters, np.cumsum(lengths)[:-1])]
+
+    def row_counts(self, letters: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        return np.array([sum(len(p.span) for p in parts) for parts in self.pieces_of(letters, lengths)])
 
     def hidden(self, ids: torch.Tensor) -> torch.Tensor:
         self.calls.append(tuple(ids.shape))
