@@ -71,7 +71,9 @@ def table(title: str, rows: list[tuple[str, ...]]) -> None:
         print("  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
 
 
-def random_checkpoint(folder: Path, *, layers: int = 6, hidden: int = 320, seed: int = 0) -> Path:
+def random_checkpoint(
+    folder: Path, *, layers: int = 6, hidden: int = 320, heads: int = 16, inner: int = 640, seed: int = 0
+) -> Path:
     """Write a Nucleotide Transformer v2 checkpoint with random weights: official key names, 6-mer vocabulary."""
     import itertools
     import json
@@ -81,7 +83,6 @@ def random_checkpoint(folder: Path, *, layers: int = 6, hidden: int = 320, seed:
 
     words = ["".join(word) for word in itertools.product("ATCG", repeat=6)]
     vocabulary = ["<unk>", "<pad>", "<mask>", "<cls>", "<eos>", "<bos>", *words, *"ATCGN"]
-    heads, inner = hidden // 20, 2 * hidden
     config = {
         "architectures": ["EsmForMaskedLM"],
         "model_type": "esm",

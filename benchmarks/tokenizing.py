@@ -1,7 +1,8 @@
 """Megabases per second and core of the tokenizers, against those of Hugging Face that users run for the same models.
 
 One sequence at a time, from a random one of A, C, G, T (or of the 20 amino acids) to token ids; ours gives the spans
-too. The word files are those of tests/golden, so that the learned words are few. Run: python benchmarks/tokenizing.py
+too. The word files are those of tests/golden, so that the learned words are few. Then windows of 512 letters many at a
+time (`Model.pieces_of`, `Model.row_counts`) against a loop over `Model.pieces`. Run: python benchmarks/tokenizing.py
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from common import machine, table, timed
 
+from embedstore.models import load
 from embedstore.tokenizers import (
     BpeTokenizer,
     CharacterTokenizer,
@@ -98,6 +100,30 @@ def measure(ours: Tokenizer, theirs: Callable[[str], Any] | None, sequences: lis
     return (f"{fast:.1f}", f"{slow:.2f}", f"{fast / slow:.1f}") if theirs else (f"{fast:.1f}", "", "")
 
 
+def many(name: str, count: int) -> tuple[str, str, str, str, str, str]:
+    """Return millions of letters per second of cutting 512 letters one by one, many at once, and of counting rows."""
+    model = load(GOLDEN / name)
+    length = 510 if name == "calm" else 512
+    letters = np.frombuffer(LETTERS[model.alphabet], np.uint8)
+    sequences = np.random.default_rng(0).choice(letters, (count, length))
+    lengths = np.full(count, length)
+
+    def repeated(run: Callable[[], object]) -> float:
+        passes = max(1, 4096 // count)  # for one is too short to be timed
+        return timed(lambda: [run() for _ in range(passes)], repeats=1) / passes
+
+    runs = [
+        (
+            repeated(lambda: [model.pieces(codes) for codes in sequences]),
+            repeated(lambda: model.pieces_of(sequences.ravel(), lengths)),
+            repeated(lambda: model.row_counts(sequences.ravel(), lengths)),
+        )
+        for _ in range(REPEATS)
+    ]
+    loop, pieces, counts = sequences.size / np.median(runs, axis=0) / 1e6
+    return name, str(count), f"{loop:.0f}", f"{pieces:.0f}", f"{pieces / loop:.1f}", f"{counts:.0f}"
+
+
 def main() -> None:
     """Measure and print."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -107,6 +133,9 @@ def main() -> None:
             rows.append((name, kind, *measure(ours, theirs, sequences)))
     print(machine())
     table(f"millions of letters per second, one core, medians of {REPEATS} paired runs", rows)
+    rows = [("", "windows", "one by one", "at once", "ratio", "counting")]
+    rows += [many(name, count) for name in ("nt_v2", "dnabert", "resnet_lm", "hyenadna", "esm2") for count in (64, 512)]
+    table("millions of letters per second, windows of 512", rows)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ def load(
     layer: int | str = -1,
     precision: str | None = None,
     windows: bool = True,
+    overlap: int = 0,
     rules: str | None = None,
     name: str | None = None,
 ) -> Model:
@@ -61,7 +62,11 @@ def load(
         How exactly the sums are done: ``"float32"`` (default, and None), ``"tf32"`` (CUDA devices only), ``"bfloat16"``
         or ``"float16"``. Scores need float32; docs/models.md has the errors of the others.
     windows
-        Whether sequences longer than the model's context are cut into disjoint windows (default), or refused.
+        Whether sequences longer than the model's context are cut into windows (default), or refused.
+    overlap
+        Letters that windows share, of which each keeps the half nearer to its centre; more context for the rows near
+        the edges, and more to compute. Default 0: windows are disjoint, as in BEND. See
+        `embedstore.models.windows.overlapping`.
     rules
         ``"authors"``: as the model's authors publish it. ``"bend"``: as BEND's code ran it, for comparison with its
         numbers: HyenaDNA's windows begin with [CLS]; DNABERT's k-mers stand in the order of `bend_order`; GENA-LM
@@ -81,8 +86,10 @@ def load(
     CheckpointError
         If the checkpoint cannot be fetched, is incomplete, has unknown parts, or would need code or pickles to load.
     """
+    if overlap and not windows:
+        raise InputError(f"overlap is {overlap!r}, and windows are off: nothing can overlap. Leave one of them out.")
     if str(model) in installed():
-        _refuse_options(str(model), checkpoint, revision, layer, precision, windows, rules)
+        _refuse_options(str(model), checkpoint, revision, layer, precision, windows, overlap, rules)
         from embedstore.models.function import load_function
 
         return load_function(str(model), name=name, device=device)
@@ -96,7 +103,7 @@ def load(
         raise InputError(f"revision={revision!r} is for repositories on the hub; {folder} is a local folder.")
     from embedstore.models.architectures import architecture, recognise
     from embedstore.models.checkpoints import read_checkpoint
-    from embedstore.models.windows import single
+    from embedstore.models.windows import overlapping, single
 
     parts = read_checkpoint(folder)
     kind = recognise(parts)
@@ -104,7 +111,7 @@ def load(
     spec = architecture(kind, rules)
     network = spec.build(parts)
     tokenizer = spec.tokenizer(folder)
-    rule = spec.window_rule(tokenizer, parts)
+    rule = overlapping(spec.window_rule(tokenizer, parts), overlap)
     if known:
         _check_record(known, kind, network.width, network.layers, folder)
     _check_vocabulary(tokenizer, parts)
@@ -127,9 +134,10 @@ def load(
 
 def _refuse_options(name: str, *options: object) -> None:
     """Refuse what a function does not have: a checkpoint, layers, windows ..."""
-    if options != (None, None, -1, None, True, None):
+    if options != (None, None, -1, None, True, 0, None):
         raise InputError(
-            f"{name!r} is a function, without checkpoint, revision, layer, precision, windows or rules; leave them out."
+            f"{name!r} is a function, without checkpoint, revision, layer, precision, windows, overlap or rules; leave "
+            "them out."
         )
 
 

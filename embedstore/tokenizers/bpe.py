@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -49,6 +49,9 @@ class BpeTokenizer:
     Zhou et al. 2024, ICLR, arXiv:2306.15006 (DNABERT-2). Fishman et al. 2025, Nucleic Acids Research 53:gkae1310
     (GENA-LM).
     """
+
+    regular: ClassVar[bool] = False
+    frame: ClassVar[int] = 1
 
     backend: tokenizers.Tokenizer
     unknown_id: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -49,6 +49,9 @@ class CharacterTokenizer:
     >>> CharacterTokenizer(table, unknown_id=2, mask_id=1).encode(np.frombuffer(b"GATN", np.uint8)).ids
     array([5, 3, 6, 2])
     """
+
+    regular: ClassVar[bool] = True
+    frame: ClassVar[int] = 1
 
     table: np.ndarray
     unknown_id: int
@@ -215,14 +218,14 @@ class CharacterTokenizer:
         Parameters
         ----------
         codes
-            Upper-case ASCII letters, shape (letter,), uint8.
+            Upper-case ASCII letters, shape (letter,) or (sequence, letter), uint8.
 
         Returns
         -------
         Tokens
             One token per letter, without special tokens.
         """
-        return Tokens(self.table.take(codes), np.ones(len(codes), np.int32))
+        return Tokens(self.table.take(codes), np.ones(codes.shape[-1], np.int32))
 
 
 def _letter_table(ids: dict[str, int], unknown: int) -> np.ndarray:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from embedstore.errors import InputError
 from embedstore.tokenizers.tokens import Tokens
-from embedstore.tokenizers.vocabulary import NUCLEOTIDES, digit_table, number_words, pack, read_words, word_table
+from embedstore.tokenizers.vocabulary import NUCLEOTIDES, digit_table, number_words, pack_words, read_words, word_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +52,9 @@ class CodonTokenizer:
     ----------
     Outeiral and Deane 2024, Nature Machine Intelligence 6:170.
     """
+
+    regular: ClassVar[bool] = True
+    frame: ClassVar[int] = 3
 
     word_ids: np.ndarray
     unknown_id: int
@@ -125,7 +128,8 @@ class CodonTokenizer:
         Parameters
         ----------
         codes
-            Upper-case ASCII letters, shape (nucleotide,), uint8; the reading frame starts at the first.
+            Upper-case ASCII letters, shape (nucleotide,) or (sequence, nucleotide), uint8; the reading frame
+            starts at the first.
 
         Returns
         -------
@@ -137,10 +141,10 @@ class CodonTokenizer:
         InputError
             If the length is not a multiple of three.
         """
-        if len(codes) % 3:
+        length = codes.shape[-1]
+        if length % 3:
             raise InputError(
-                f"A sequence of {len(codes):,} nucleotides is not made of whole codons: {len(codes) % 3} left over, "
+                f"A sequence of {length:,} nucleotides is not made of whole codons: {length % 3} left over, "
                 "so its frame may be wrong. This model takes coding sequences, from the first codon to the last."
             )
-        ids = self.word_ids.take(pack(_DIGITS.take(codes), 3)[::3])
-        return Tokens(ids, np.full(len(ids), 3, np.int32))
+        return Tokens(self.word_ids.take(pack_words(_DIGITS.take(codes), 3)), np.full(length // 3, 3, np.int32))

@@ -8,7 +8,7 @@ becomes tokens of one letter each. N is a token of its own and restarts the fram
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from embedstore.tokenizers.vocabulary import (
     digit_table,
     number_words,
     pack,
+    pack_words,
     read_json,
     read_words,
     word_length,
@@ -61,6 +62,8 @@ class KmerTokenizer:
     >>> [words[i] for i in tokens.ids], tokens.span.tolist()
     (['AC', 'G', 'N', '<unk>', 'T'], [2, 1, 1, 2, 1])
     """
+
+    regular: ClassVar[bool] = True
 
     k: int
     word_ids: np.ndarray
@@ -144,6 +147,11 @@ class KmerTokenizer:
         return "dna"
 
     @property
+    def frame(self) -> int:
+        """Letters of a full token."""
+        return self.k
+
+    @property
     def size(self) -> int:
         """One more than the largest id that can be given."""
         return 1 + int(max(self.word_ids.max(), self.letter_ids.max(), *self.prefix, *self.suffix))
@@ -154,7 +162,7 @@ class KmerTokenizer:
         Parameters
         ----------
         codes
-            Upper-case ASCII letters, shape (nucleotide,), uint8.
+            Upper-case ASCII letters, shape (nucleotide,), uint8; or (sequence, nucleotide), of A, C, G, T alone.
 
         Returns
         -------
@@ -162,6 +170,8 @@ class KmerTokenizer:
             Ids and spans, without special tokens.
         """
         letters = _DIGITS.take(codes)
+        if codes.ndim > 1:
+            return self._plain(letters)
         span = self._spans(letters)
         start = span.cumsum() - span
         first = letters[start]
@@ -173,6 +183,13 @@ class KmerTokenizer:
             keep = np.concatenate([[True], ~(other[1:] & other[:-1])])
             return Tokens(ids[keep], np.diff(start[keep], append=len(letters)).astype(np.int32))
         return Tokens(ids, span)
+
+    def _plain(self, letters: np.ndarray) -> Tokens:
+        """Return the tokens of sequences of A, C, G, T, shape (sequence, nucleotide)."""
+        words, single = divmod(letters.shape[-1], self.k)
+        whole, rest = np.split(letters, [words * self.k], axis=-1)
+        ids = [self.word_ids.take(pack_words(whole, self.k)), self.letter_ids.take(rest)]
+        return Tokens(np.concatenate(ids, axis=-1), np.repeat([self.k, 1], [words, single]).astype(np.int32))
 
     def _spans(self, letters: np.ndarray) -> np.ndarray:
         """Return the spans of words and of single letters, with each other letter than A, C, G, T by itself."""

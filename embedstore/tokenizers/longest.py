@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -51,6 +51,9 @@ class LongestMatchTokenizer:
     Sanabria et al. 2024, Nature Machine Intelligence 6:911. Marin et al. 2024, BEND; ``bend/utils/embedders.py``, class
     GROVEREmbedder.
     """
+
+    regular: ClassVar[bool] = False
+    frame: ClassVar[int] = 1
 
     pattern: re.Pattern[bytes]
     ids: dict[bytes, int]

@@ -7,7 +7,7 @@ but rows of an embedding must tile the sequence, so each nucleotide gets the k-m
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -65,6 +65,9 @@ class OverlappingKmerTokenizer:
     ----------
     Ji et al. 2021, Bioinformatics 37:2112. Marin et al. 2024, BEND, README: the nucleotide of a k-mer.
     """
+
+    regular: ClassVar[bool] = True
+    frame: ClassVar[int] = 1
 
     k: int
     word_ids: np.ndarray
@@ -142,7 +145,7 @@ class OverlappingKmerTokenizer:
         Parameters
         ----------
         codes
-            Upper-case ASCII letters, shape (nucleotide,), uint8.
+            Upper-case ASCII letters, shape (nucleotide,) or (sequence, nucleotide), uint8.
 
         Returns
         -------
@@ -154,9 +157,9 @@ class OverlappingKmerTokenizer:
         InputError
             If the sequence is shorter than k.
         """
-        _check_length(len(codes), self.k)
+        _check_length(codes.shape[-1], self.k)
         ids = self.word_ids.take(pack(_DIGITS.take(codes), self.k))
-        span = np.ones(len(ids), np.int32)
+        span = np.ones(ids.shape[-1], np.int32)
         before = (self.k - 1) // 2
         span[0] += before
         span[-1] += self.k - 1 - before

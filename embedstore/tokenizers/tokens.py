@@ -38,6 +38,19 @@ class Tokenizer(Protocol):
         """What its letters are: nucleotides or amino acids."""
 
     @property
+    def regular(self) -> bool:
+        """Whether the spans of plain letters depend on their number alone.
+
+        Plain letters are A, C, G, T, or the twenty amino acids. If so, `encode` takes sequences of plain letters and
+        one length together too, shape (sequence, letter): ids then have the shape (sequence, token), and the spans,
+        shape (token,), are those of each.
+        """
+
+    @property
+    def frame(self) -> int:
+        """Letters of a word where words follow each other at one distance; else 1. Windows keep to it."""
+
+    @property
     def unknown_id(self) -> int:
         """Id of the token for letters outside the vocabulary."""
 

@@ -194,21 +194,48 @@ def pack(digits: np.ndarray, k: int) -> np.ndarray:
     Parameters
     ----------
     digits
-        0 to 3 for A, C, G, T and 4 for others, shape (nucleotide,), uint8.
+        0 to 3 for A, C, G, T and 4 for others, shape (..., nucleotide), uint8.
     k
         Letters of a window, 1 to 13.
 
     Returns
     -------
     ndarray
-        The digits of each window read in base 5, shape (nucleotide - k + 1,) or (0,), int64.
+        The digits of each window read in base 5, shape (..., nucleotide - k + 1) or (..., 0), int64.
 
     Examples
     --------
     >>> pack(np.array([0, 1, 4], np.uint8), 2)
     array([1, 9])
     """
-    if len(digits) < k:
-        return np.zeros(0, np.int64)
+    if digits.shape[-1] < k:
+        return np.zeros((*digits.shape[:-1], 0), np.int64)
+    # All sequences in one row; the windows across two of them, which end the rows of the result, are left out.
+    numbers = np.zeros(digits.shape, np.int64)
     # float64 holds these whole numbers exactly, and its dot products are the fast ones.
-    return np.correlate(digits, _POWERS[-k:], "valid").astype(np.int64)
+    numbers.ravel()[: digits.size - k + 1] = np.correlate(digits.ravel(), _POWERS[-k:], "valid")
+    return numbers[..., : digits.shape[-1] - k + 1]
+
+
+def pack_words(digits: np.ndarray, k: int) -> np.ndarray:
+    """Return, for every word of k letters, one after the other, the number under which `word_table` has its id.
+
+    Parameters
+    ----------
+    digits
+        0 to 3 for A, C, G, T and 4 for others, shape (..., k x word), uint8.
+    k
+        Letters of a word, 1 to 13.
+
+    Returns
+    -------
+    ndarray
+        The digits of each word read in base 5, shape (..., word), int64.
+
+    Examples
+    --------
+    >>> pack_words(np.array([0, 1, 4, 4], np.uint8), 2)
+    array([ 1, 24])
+    """
+    numbers: np.ndarray = digits.reshape(*digits.shape[:-1], -1, k) @ _POWERS[-k:]
+    return numbers.astype(np.int64)

@@ -18,6 +18,8 @@ from embedstore.tokenizers import Tokens
 class Words:
     """Words of two letters, one letter left over; ids are positions, from 10."""
 
+    regular = False
+    frame = 1
     prefix: tuple[int, ...] = (1,)
     suffix: tuple[int, ...] = (2, 3)
 
