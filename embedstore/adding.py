@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from embedstore.store import Store
     from embedstore.tasks import Labels, Task
 
+WAIT_FOR_OTHERS = 600.0
+"""Seconds to wait for another run that is adding the same task, or creating the same arrays: many begin at once in a
+job array."""
+
 _STEP = 2**20  # values of a chunk of the task arrays
 _READ = 64  # samples whose sequences are fetched at a time
 
@@ -47,9 +51,9 @@ def add_task(store: Store, task: Task) -> None:
     if store.mode == "r":
         raise StoreError(f"{store.path} is open for reading. Open it with mode='a' to add task {task.name!r}.")
     _check_table(task)
-    with writing(store, f"{task.name}.lock", f"task {task.name!r} of {store.path}"):
+    digests = task_digests(task)  # takes long for a large task, which others need not wait for
+    with writing(store, f"{task.name}.lock", f"task {task.name!r} of {store.path}", wait=WAIT_FOR_OTHERS):
         before = store._attributes(task.name, "task")  # noqa: SLF001 - same package
-        digests = task_digests(task)
         if before is None:
             left = store._attributes(task.name, "dropped task")  # noqa: SLF001
             if left is not None:

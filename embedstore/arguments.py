@@ -121,23 +121,33 @@ def add_other_letters(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def load_model(arguments: argparse.Namespace) -> Model:
-    """Load the model that the arguments name."""
-    from embedstore.models import load
-
-    return load(**loading(arguments))
-
-
-def loading(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return what `embedstore.models.load` is told."""
+def model_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what `embedstore.models.load` is told, as plain data."""
     from embedstore.models.records import installed
 
     precision = arguments.precision
     if precision is None and arguments.model not in installed():
-        precision = default_precision(arguments.device, arguments.dtype)
-    names = ("model", "checkpoint", "revision", "device", "layer", "overlap", "rules")
-    given = {name: getattr(arguments, name) for name in names}
-    return {**given, "precision": precision, "windows": not arguments.no_windows}
+        devices = getattr(arguments, "devices", None)
+        device = "cuda" if devices and not devices.startswith(("cpu", "mps")) else arguments.device
+        precision = default_precision(device, arguments.dtype)
+    return {
+        "model": arguments.model,
+        "checkpoint": arguments.checkpoint,
+        "revision": arguments.revision,
+        "device": arguments.device,
+        "layer": arguments.layer,
+        "precision": precision,
+        "windows": not arguments.no_windows,
+        "overlap": arguments.overlap,
+        "rules": arguments.rules,
+    }
+
+
+def load_model(arguments: argparse.Namespace) -> Model:
+    """Load the model that the arguments name."""
+    from embedstore.models import load
+
+    return load(**model_arguments(arguments))
 
 
 def _layer(text: str) -> int | str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedstore.adding import ANOTHER_NAME, refuse_difference, writing
+from embedstore.adding import ANOTHER_NAME, WAIT_FOR_OTHERS, refuse_difference, writing
 from embedstore.digests import crc32c, fingerprint_word, rows_checksum
 from embedstore.errors import BlockTakenError, InputError, StoreError
 from embedstore.layout import (
@@ -26,8 +26,9 @@ from embedstore.layout import (
     create_array,
     first_rows,
 )
-from embedstore.objects import put
-from embedstore.rows import ONE_HOT, Embedding, offsets
+from embedstore.objects import commit_block, put
+from embedstore.onehot import ONE_HOT
+from embedstore.rows import Embedding, offsets
 from embedstore.shards import DurableFile, ShardEncoder, chunk_parts, sync_tree
 
 if TYPE_CHECKING:
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LARGEST_SPAN = np.iinfo(np.uint16).max
-WAIT_FOR_OTHERS = 600.0
-"""Seconds to wait for another run that is creating the same arrays: many begin at once in a job array."""
 
 
 def create_embedding(
@@ -340,8 +339,9 @@ class OpenBlock:
         words = np.zeros(COMMIT_HEADER + 2 * geometry.samples_per_block, np.uint32)
         words[COMMIT_HEADER : COMMIT_HEADER + len(sums)] = sums
         words[:COMMIT_HEADER] = fingerprint_word(emb.fingerprint), wanted, crc32c(words[COMMIT_HEADER:])
-        size = self._put_data()
-        size += put(emb.store, self._key("commit", "0"), chunk_parts(words), exclusive=True)
+        if emb.keeps_rows:
+            self._write(self._encoder.end())
+        size = commit_block(emb, self._block, self._put_data, self._key("commit", "0"), chunk_parts(words))
         logger.debug("%s: committed, %d bytes", emb.where(self._block), size)
         return size
 
@@ -351,10 +351,9 @@ class OpenBlock:
             self._file.discard()
 
     def _put_data(self) -> int:
-        """Write everything of the block but its commit record."""
+        """Write everything of the block but its commit record; on an object store it may be done again."""
         emb, geometry, size = self._embedding, self._embedding.geometry, 0
         if emb.keeps_rows:
-            self._write(self._encoder.end())
             size += self._file.publish() if self._file else put(emb.store, self._key("vector", "0"), self._held)
         lengths = {"span": geometry.shard_rows, "start": geometry.shard_rows}
         fills = {"span": 0, "start": 2**32 - 1, "pooled": np.nan, "quarantined": 0}

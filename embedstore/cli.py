@@ -22,13 +22,17 @@ from embedstore.arguments import (
     add_input_arguments,
     add_keeping_arguments,
     add_model_arguments,
-    add_other_letters,
     add_store_argument,
     keeping,
     load_model,
     load_task,
+    model_arguments,
 )
+from embedstore.cluster import add_slurm
+from embedstore.commands import show
 from embedstore.errors import CorruptError, EmbedstoreError, InputError, NotInStoreError, did_you_mean
+from embedstore.models.commands import add_models, add_pretrain
+from embedstore.workers import add_worker_arguments, asks_for_workers, run_workers
 
 if TYPE_CHECKING:
     from embedstore.embedding import EmbedReport
@@ -70,11 +74,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_store_commands(commands)
     _add_embed(commands, "plan", "say what embedding would take, without doing it", _plan)
     _add_embed(commands, "embed", "embed a task with a model into a store; goes on where a stopped run was", _embed)
-    _add_pretrain(commands)
-    models = commands.add_parser("models", help="list the known models, or show one")
-    models.add_argument("model", nargs="?", metavar="MODEL", help="its name, or your own record: a TOML file")
-    models.add_argument("--json", action="store_true", help="everything, for programs")
-    models.set_defaults(run=_models)
+    add_slurm(commands)
+    add_pretrain(commands)
+    add_models(commands)
     tasks = commands.add_parser("tasks", help="list the known task records, or show one")
     tasks.add_argument("task", nargs="?", metavar="TASK")
     tasks.set_defaults(run=_tasks)
@@ -122,13 +124,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def _terminate(*_: object) -> NoReturn:
     raise _Terminated
-
-
-def _show(**fields: Any) -> None:
-    """Print named values in two columns."""
-    width = max(len(name) for name in fields)
-    for name, value in fields.items():
-        print(f"{name.replace('_', ' '):{width}}  {value}".rstrip())
 
 
 # ---- store commands ------------------------------------------------------------------------------
@@ -206,6 +201,7 @@ def _add_embed(commands: argparse._SubParsersAction[Any], name: str, text: str, 
             help="store NaN for samples for which the model gives NaN or infinity, and list them; by default stop",
         )
         parser.add_argument("--json", action="store_true", help="the report, for programs")
+        add_worker_arguments(parser)
     parser.set_defaults(run=run)
 
 
@@ -220,7 +216,7 @@ def _plan(arguments: argparse.Namespace) -> int:
         **keeping(arguments),
     )
     rows = "none" if arguments.keep == "pooled" else f"{plan_.rows:,}"
-    _show(
+    show(
         task=plan_.task,
         model=plan_.model,
         samples=f"{plan_.samples:,} ({plan_.nucleotides:,} nucleotides)",
@@ -283,19 +279,18 @@ def _embed(arguments: argparse.Namespace) -> int:
             known = []
         if arguments.task not in known:
             raise _no_input(arguments, known)
-    model = load_model(arguments)
+    options = {name: getattr(arguments, name) for name in ("codec", "batch_tokens", "quarantine")}
+    options |= keeping(arguments)
+    # Workers load the model themselves; here it would only take memory, and perhaps a device.
+    model = None if asks_for_workers(arguments) else load_model(arguments)
     store = open_store(arguments.store, mode="a")
     if task is not None:
         store.add_task(task)
-    report = embed(
-        store,
-        arguments.task,
-        model,
-        codec=arguments.codec,
-        batch_tokens=arguments.batch_tokens,
-        quarantine=arguments.quarantine,
-        **keeping(arguments),
-    )
+    if model is None:
+        together = run_workers(arguments, model_arguments(arguments), options)
+        print(json.dumps(together.to_dict(), indent=2) if arguments.json else "\n".join(together.lines()))
+        return together.exit_code
+    report = embed(store, arguments.task, model, shard=arguments.shard, **options)
     if arguments.json:
         print(json.dumps(report.to_dict(), indent=2))
     else:
@@ -310,7 +305,11 @@ def _print_report(report: EmbedReport, path: str) -> None:
     if report.blocks_before:
         print(f"{report.blocks_before} blocks were there already.")
     if report.blocks:
-        rate = "" if math.isnan(report.utilisation) else f"; over the run it did {report.utilisation:.0%} of its matrix-product rate"
+        rate = (
+            ""
+            if math.isnan(report.utilisation)
+            else f"; over the run it did {report.utilisation:.0%} of its matrix-product rate"
+        )
         print(
             f"Embedded {report.samples:,} sequences, {report.rows:,} rows, {human_bytes(report.bytes)} in "
             f"{report.seconds:.1f} s: {report.tokens / report.seconds:,.0f} tokens/s, "
@@ -331,91 +330,14 @@ def _print_report(report: EmbedReport, path: str) -> None:
         print(f"{report.task}/{report.model} is complete in {path}.")
 
 
-# ---- models and tasks ----------------------------------------------------------------------------
-
-
-def _add_pretrain(commands: argparse._SubParsersAction[Any]) -> None:
-    text = "train a language model of BEND, ResNet or AWD-LSTM, on a FASTA; goes on where a stopped run was"
-    parser = commands.add_parser("pretrain", help=text, description=text)
-    parser.add_argument("fasta", metavar="FASTA")
-    parser.add_argument("--out", required=True, metavar="DIR", help="checkpoint folder")
-    parser.add_argument(
-        "--architecture",
-        choices=("convnet", "awd-lstm"),
-        default="convnet",
-        help="the ResNet, on masked nucleotides, or the AWD-LSTM, on each next one (default: %(default)s)",
-    )
-    parser.add_argument("--hidden", type=int, default=64, help="channels (BEND: 256 or 64; default: %(default)s)")
-    parser.add_argument(
-        "--layers", type=int, metavar="N", help="residual blocks (BEND: 30; default: 8) or LSTM layers (default: 1)"
-    )
-    parser.add_argument("--steps", type=int, metavar="N", help="training steps in all")
-    parser.add_argument("--minutes", type=float, metavar="T", help="time to train for")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
-    add_other_letters(parser)
-    parser.set_defaults(run=_pretrain)
-
-
-def _pretrain(arguments: argparse.Namespace) -> int:
-    from embedstore.models.pretrain import pretrain
-
-    lstm = arguments.architecture == "awd-lstm"
-    layers = 1 if lstm else 8
-    result = pretrain(
-        arguments.fasta,
-        arguments.out,
-        architecture="awd_lstm" if lstm else "convnet",
-        hidden=arguments.hidden,
-        layers=layers if arguments.layers is None else arguments.layers,
-        steps=arguments.steps,
-        minutes=arguments.minutes,
-        seed=arguments.seed,
-        device=arguments.device,
-        other_letters=arguments.other_letters,
-    )
-    _show(
-        checkpoint=result.path,
-        steps=result.steps,
-        seconds=f"{result.seconds:.0f}",
-        validation_perplexity=f"{result.perplexity:.4f} per {result.predicts}",
-        order_5_Markov=f"{result.markov_perplexity:.4f} per nucleotide (sees the left side)",
-    )
-    return 0
-
-
-def _models(arguments: argparse.Namespace) -> int:
-    from embedstore.models.records import function_record, installed, record, records, summary
-
-    if arguments.model:
-        shown = [record(arguments.model)]
-    else:
-        shown = [*records().values(), *map(function_record, installed().values())]
-    found = [{**model.to_dict(), "bytes_per_megabase": model.bytes_per_megabase} for model in shown]
-    if arguments.json:
-        print(json.dumps(found[0] if arguments.model else found, indent=2))
-    elif arguments.model:
-        # What is known; and an empty revision, which says that the user must give one.
-        _show(**{name: value for name, value in found[0].items() if value or (name == "revision" and shown[0].hub)})
-    else:
-        _print_table([summary(model) for model in shown])
-    return 0
-
-
-def _print_table(rows: list[dict[str, str]]) -> None:
-    """Print rows in aligned columns, those of numbers to the right."""
-    left = ("id", "architecture", "licence")
-    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
-    for row in [{name: name for name in widths}, *rows]:
-        cells = [row[name].ljust(width) if name in left else row[name].rjust(width) for name, width in widths.items()]
-        print("  ".join(cells).rstrip())
+# ---- tasks ---------------------------------------------------------------------------------------
 
 
 def _tasks(arguments: argparse.Namespace) -> int:
     from embedstore.tasks import names, record
 
     if arguments.task:
-        _show(**record(arguments.task).to_dict())
+        show(**record(arguments.task).to_dict())
         return 0
     for name in names():
         print(f"{name:26} {record(name).title}")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from embedstore.digests import sequence_digest
 from embedstore.errors import CorruptError, InputError, StoreError
+from embedstore.objects import names, remove, remove_tree
 from embedstore.progress import progress_bar
-from embedstore.shards import TEMPORARY, claim, sync_folder
+from embedstore.shards import TEMPORARY, claim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +90,7 @@ def verify(store: Store, task: str | None = None, model: str | None = None, *, p
             if emb.fingerprint.get("sequences") != store.task_digests(name)["sequence"]:
                 problems.append((name, which, -1, "the rows were made from other sequences than those stored"))
             for block in progress_bar(range(emb.blocks), f"verify {name}/{which}", show=progress, unit="block"):
-                fault, committed = _block_fault(emb, block)
+                fault, committed = block_fault(emb, block)
                 if fault is not None:
                     problems.append((name, which, block, str(fault)))
                 blocks += committed
@@ -118,7 +117,7 @@ def _task_faults(store: Store, task: str) -> Iterator[CorruptError]:
         yield error
 
 
-def _block_fault(emb: Embedding, block: int) -> tuple[CorruptError | None, bool]:
+def block_fault(emb: Embedding, block: int) -> tuple[CorruptError | None, bool]:
     """Return what is wrong with a block, and whether it is committed."""
     try:
         if emb.commit(block) is None:
@@ -140,7 +139,7 @@ def repair(store: Store) -> pd.DataFrame:
     Parameters
     ----------
     store
-        A store on a local disk, opened with ``mode="a"``.
+        A store opened with ``mode="a"``. Nothing may be writing to one on a server: there are no locks that would tell.
 
     Returns
     -------
@@ -154,17 +153,9 @@ def repair(store: Store) -> pd.DataFrame:
     """
     import pandas as pd
 
-    if store.local is None or store.mode == "r":
-        raise StoreError(f"{store.path}: repair needs a store in a local folder, opened with mode='a'.")
-    done: list[tuple[str, str]] = []
-    locks = store.local / ".locks"
-    for lock in sorted(locks.glob("*")) if locks.exists() else []:
-        with claim(lock, f"{store.path} ({lock.name})"):
-            pass  # what a killed run has left is removed as it is let go of
-    for file in sorted(store.local.rglob("*")):
-        if file.name.endswith((TEMPORARY, ".partial")):
-            file.unlink()
-            done.append((str(file.relative_to(store.local)), "left by a run that was stopped"))
+    if store.mode == "r":
+        raise StoreError(f"{store.path} is open for reading. Open it with mode='a' to repair it.")
+    done = _clear_unfinished_files(store)
     for name in store._children(""):  # noqa: SLF001 - same package
         if store._attributes(name, "task") is None:  # noqa: SLF001
             if store._attributes(name, "dropped task") is None:  # noqa: SLF001
@@ -172,6 +163,20 @@ def repair(store: Store) -> pd.DataFrame:
             continue
         done += _repair_task(store, name)
     return pd.DataFrame(done, columns=["path", "reason"])
+
+
+def _clear_unfinished_files(store: Store) -> list[tuple[str, str]]:
+    """Remove what killed runs have left in a local folder; other stores take objects whole or not at all."""
+    if store.local is None:
+        return []
+    locks = store.local / ".locks"
+    for lock in sorted(locks.glob("*")) if locks.exists() else []:
+        with claim(lock, f"{store.path} ({lock.name})"):
+            pass  # what a killed run has left is removed as it is let go of
+    left = [name for name in names(store, "") if name.endswith((TEMPORARY, ".partial"))]
+    for name in left:
+        remove(store, name)
+    return [(name, "left by a run that was stopped") for name in left]
 
 
 def _repair_task(store: Store, task: str) -> list[tuple[str, str]]:
@@ -188,13 +193,18 @@ def _repair_task(store: Store, task: str) -> list[tuple[str, str]]:
             # Without its row counts or arrays nothing of it can be read, nor trusted to be completed.
             done.append(_remove_tree(store, where, "its description is damaged"))
             continue
+        there = set(names(store, where))
         for block in range(emb.blocks):
-            fault, committed = _block_fault(emb, block)
+            fault, committed = block_fault(emb, block)
             if fault is not None or not committed:
                 reason = "not committed" if fault is None else f"damaged: {fault}"
-                done += _remove_block(store, where, block, reason)
-    for fault in _task_faults(store, task):
+                done += _remove_block(store, where, block, there, reason)
+    for fault in list(_task_faults(store, task)):
         group = store.task_group(task)
+        if store.local is None:
+            # Elsewhere arrays are never replaced when they are created again, so the damaged ones go now.
+            for part in ("sequence", "first_nucleotide", "sample", "label"):
+                remove_tree(store, f"{task}/{part}")
         group.attrs["embedstore"] = {**store.task_attributes(task), "kind": "dropped task"}
         done.append((task, f"damaged: {fault} Embed it again with its input files; sound embeddings are kept."))
     return done
@@ -203,29 +213,16 @@ def _repair_task(store: Store, task: str) -> list[tuple[str, str]]:
 def _remove_tree(store: Store, where: str, reason: str = "never finished") -> tuple[str, str]:
     """Remove a group that cannot be used."""
     logger.info("%s: removing %s: %s", store.path, where, reason)
-    assert store.local is not None
-    shutil.rmtree(store.local / where)
-    sync_folder((store.local / where).parent)
+    remove_tree(store, where)
     return where, reason
 
 
-def _remove_block(store: Store, where: str, block: int, reason: str) -> list[tuple[str, str]]:
-    """Remove the files of a block, the commit record first: a block without one never counts."""
+def _remove_block(store: Store, where: str, block: int, there: set[str], reason: str) -> list[tuple[str, str]]:
+    """Remove the objects of a block, the commit record first: a block without one never counts."""
     logger.info("%s: removing block %d of %s: %s", store.path, block, where, reason)
-    assert store.local is not None
-    done = []
-    for array, key in (
-        ("commit", f"{block}/0"),
-        ("vector", f"{block}/0"),
-        ("span", f"{block}"),
-        ("start", f"{block}"),
-        ("pooled", f"{block}/0"),
-        ("quarantined", f"{block}"),
-    ):
-        path = Path(where, array, "c", *key.split("/"))
-        file = store.local / path
-        if file.exists():
-            file.unlink()
-            sync_folder(file.parent)
-            done.append((str(path), reason))
-    return done
+    arrays = ("commit", "vector", "span", "start", "pooled", "quarantined")
+    keys = [f"{where}/{array}/c/{block}{end}" for array in arrays for end in ("", "/0")]
+    found = [key for key in keys if key in there]
+    for key in found:
+        remove(store, key)
+    return [(key, reason) for key in found]

@@ -1,4 +1,4 @@
-"""Putting the bytes of chunks, shards and commit records where a store keeps them: a local folder or an object store."""
+"""Putting the bytes of chunks, shards and commit records where a store keeps them: a folder or an object store."""
 
 from __future__ import annotations
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CREATE_TRIES = 5
-"""How often an object is created anew where the connection broke and nothing has arrived: a library cannot know whether
-a conditional write may be repeated."""
 SETTLE_TRIES = 8
 """How often a block that several runs wrote at once is written again until its bytes and its record agree."""
 SETTLE_PAUSE = 0.5
@@ -78,21 +75,12 @@ def _create(store: Store, key: str, content: bytes) -> None:
     from zarr.core.sync import sync
 
     prototype = default_buffer_prototype()
-    for attempt in range(1, CREATE_TRIES + 1):
-        failure = None
-        try:
-            sync(store.zarr_store.set_if_not_exists(key, prototype.buffer.from_bytes(content)))
-        except RemoteError as error:
-            failure = error
-        there = sync(store.zarr_store.get(key, prototype))
-        if there is not None:
-            if there.to_bytes() == content:
-                return
-            raise BlockTakenError(f"{store.path}/{key} exists: another run has written it.")
-        if failure is None:
-            failure = RemoteError(f"{store.path}/{key} was written, and is not there: another run has removed it.")
-        logger.warning("%s/%s: try %d of %d to create it: %s", store.path, key, attempt, CREATE_TRIES, failure)
-    raise failure
+    sync(store.zarr_store.set_if_not_exists(key, prototype.buffer.from_bytes(content)))
+    there = sync(store.zarr_store.get(key, prototype))
+    if there is None:
+        raise RemoteError(f"{store.path}/{key} was written, and is not there: another run has removed it.")
+    if there.to_bytes() != content:
+        raise BlockTakenError(f"{store.path}/{key} exists: another run has written it.")
 
 
 def commit_block(
@@ -185,6 +173,22 @@ def names(store: Store, prefix: str) -> list[str]:
         return sorted(sync(listed()))
     except NotImplementedError as error:
         raise StoreError(f"{store.path} cannot be listed, which this needs.") from error
+
+
+def directly_below(store: Store, prefix: str) -> list[str]:
+    """Return what lies directly below a group in a store that is no folder; finished or not.
+
+    Raises
+    ------
+    NotImplementedError
+        If the server does not tell.
+    """
+    from zarr.core.sync import sync
+
+    async def listed() -> list[str]:
+        return [name async for name in store.zarr_store.list_dir(prefix)]
+
+    return sync(listed())
 
 
 def remove(store: Store, key: str) -> None:

@@ -6,6 +6,7 @@ the digests in the task's attributes, rows against their commit records.
 
 from __future__ import annotations
 
+import contextlib
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +22,9 @@ from embedstore.errors import (
 )
 from embedstore.layout import FORMAT_VERSION, check_name, check_version, unwritten_labels
 from embedstore.locations import has_zarrs, zarr_store
-from embedstore.rows import ONE_HOT, ids_to_indices, open_embedding, sample_indices
+from embedstore.objects import directly_below
+from embedstore.onehot import ONE_HOT, open_embedding
+from embedstore.rows import ids_to_indices, sample_indices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,8 +47,8 @@ def open_store(path: str | Path | ZarrStore, mode: Literal["r", "a"] = "r") -> S
     Parameters
     ----------
     path
-        A local path, a URL that fsspec knows (``http://``, ``s3://``, ...; reading), ``"memory://"`` for a new store in
-        memory, or any zarr store object.
+        A local path, a URL (``s3://``, ``gs://``, ``az://``; ``http://`` and ``https://`` for reading; ``file://``),
+        ``"memory://"`` for a new store in memory, or any zarr store object. See ``docs/remote.md``.
     mode
         ``"r"`` (default): read an existing store. ``"a"``: read and write, and create it where there is none.
 
@@ -119,9 +122,11 @@ class Store:
                 raise NotInStoreError(
                     f"There is no store at {self.path}. `embedstore embed` creates one; check the path."
                 )
-            zarr.create_group(
-                self.zarr_store, attributes={"embedstore": {"format_version": FORMAT_VERSION, "kind": "store"}}
-            )
+            # Another run of the same job may create it at this very moment.
+            with contextlib.suppress(zarr.errors.ContainsGroupError):
+                zarr.create_group(
+                    self.zarr_store, attributes={"embedstore": {"format_version": FORMAT_VERSION, "kind": "store"}}
+                )
             return
         check_version(dict(root.attrs).get("embedstore"), self.path, "store")
 
@@ -139,7 +144,7 @@ class Store:
 
         mode: Literal["r", "r+"] = "r" if self.mode == "r" else "r+"
         try:
-            group = zarr.open_group(self.zarr_store, path=path, mode=mode, use_consolidated=False)
+            group = zarr.open_group(self.zarr_store, path=path, mode=mode, zarr_format=3, use_consolidated=False)
             dict(group.attrs)  # read from the store now, so that damage shows here
         except FileNotFoundError:
             return None
@@ -164,8 +169,7 @@ class Store:
         if self.local is not None:
             return sorted(file.parent.name for file in (self.local / path).glob("*/zarr.json"))
         try:
-            group = self.group(path)
-            return sorted(name for name, _ in group.groups()) if group is not None else []
+            return sorted(name for name in directly_below(self, path) if name != "zarr.json")
         except (NotImplementedError, OSError):
             members = zarr.open_group(self.zarr_store, mode="r").metadata.consolidated_metadata
             if members is None:
@@ -222,7 +226,7 @@ class Store:
         settings = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"} if fast else {}
         try:
             with zarr.config.set(settings):
-                return zarr.open_array(self.zarr_store, path=path, mode="r")
+                return zarr.open_array(self.zarr_store, path=path, mode="r", zarr_format=3)
         except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
             raise CorruptError(f"{self.path}/{path}: the array's metadata is gone or damaged: {error}") from error
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     Biases = Callable[[], Iterable[tuple[slice, Tensor]]]
 
@@ -121,6 +121,35 @@ def alibi_biases(slopes: Tensor, tokens: int, mask: Tensor | None) -> Biases:
         held = [part(0)]
         return lambda: held
     return lambda: (part(start) for start in range(0, tokens, _BIASED_QUERIES))
+
+
+def alibi_biases_of_lengths(slopes: Tensor, lengths: Collection[int]) -> dict[int, Biases]:
+    """Return the biases of sequences of several lengths.
+
+    Parameters
+    ----------
+    slopes
+        From `alibi_slopes`.
+    lengths
+        Tokens of the sequences.
+
+    Returns
+    -------
+    dict
+        By length, what `alibi_biases` returns. Those that are held are views of the largest: a bias depends on the
+        distance alone.
+    """
+    short = [length for length in lengths if length <= _BIASED_QUERIES]
+    found = {length: alibi_biases(slopes, length, None) for length in lengths if length > _BIASED_QUERIES}
+    if short:
+        ((_, largest),) = alibi_biases(slopes, max(short), None)()
+
+        def part(length: int) -> Biases:
+            held = [(slice(0, length), largest[:, :, :length, :length])]
+            return lambda: held
+
+        found |= {length: part(length) for length in short}
+    return found
 
 
 def alibi_attention(query: Tensor, key: Tensor, value: Tensor, biases: Biases) -> Tensor:

@@ -39,7 +39,6 @@ class Network(nn.Module):
     layers: int
     pads: bool = False
     packs: bool = False
-    packs: bool = False
 
     def __init__(self) -> None:
         super().__init__()

@@ -10,14 +10,32 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from embedstore.models.attention import alibi_attention, alibi_biases, alibi_slopes, rotate, rotation, sparse_attention
+from embedstore.models.attention import (
+    alibi_attention,
+    alibi_biases,
+    alibi_biases_of_lengths,
+    alibi_slopes,
+    rotate,
+    rotation,
+    sparse_attention,
+)
 from embedstore.models.heads import MaskedHead
 from embedstore.models.network import Network
+from embedstore.models.packing import (
+    Run,
+    kernel_attention,
+    packed_attention,
+    places,
+    runs,
+    share_of_each,
+    stream_kernel,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from embedstore.models.attention import Biases
+    from embedstore.models.packing import Attention
 
 Activation = Literal["gelu", "gelu_tanh", "silu"]
 _ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
@@ -100,12 +118,10 @@ class EncoderSpec:
 
 
 class _Places(NamedTuple):
-    """What attention must know of a batch."""
+    """What a block must know of a batch: how positions are rotated, and how tokens attend to each other."""
 
     rotation: tuple[Tensor, Tensor] | None
-    biases: Biases | None  # of attention that falls with distance
-    mask: Tensor | None  # which keys are tokens, shape (batch, 1, 1, token)
-    sparse: int  # how many tokens are real, where attention is block-sparse; else 0
+    attention: Attention
 
 
 class Encoder(Network):
@@ -127,6 +143,7 @@ class Encoder(Network):
         self.layers = spec.layers
         # Whether attention is sparse depends on the length, and pads would be in its blocks.
         self.pads = not spec.sparse_block
+        self.packs = True
         self.embedding = nn.Embedding(spec.vocabulary, spec.width)
         if spec.positions == "learned":
             self.position_embedding = nn.Embedding(spec.position_rows, spec.width)
@@ -148,38 +165,78 @@ class Encoder(Network):
         tokens = ids.shape[1]
         spec = self.spec
         turned = rotation(self.inverse_frequency, tokens) if spec.positions == "rotary" else None
-        mask = None
-        if lengths is not None:
-            mask = (torch.arange(tokens, device=ids.device) < lengths[:, None])[:, None, None]
-        x = self._embed(ids, mask)
-        sparse = tokens if spec.sparse_block and tokens > (5 + 2 * spec.sparse_copies) * spec.sparse_block else 0
-        if sparse:  # whole blocks are needed; nothing attends to what is added, and it is cut off again
-            x = functional.pad(x, (0, 0, 0, -tokens % spec.sparse_block))
+        real = None if lengths is None else torch.arange(tokens, device=ids.device) < lengths[:, None]
+        mask = None if real is None else real[:, None, None]
         biases = alibi_biases(self.slopes, tokens, mask) if spec.positions == "alibi" else None
-        places = _Places(turned, biases, mask, sparse)
-        yield x[:, :tokens]
+
+        def share(chosen: Tensor) -> Tensor:  # of the tokens: padding may be any id
+            whole = torch.ones_like(chosen) if real is None else real
+            return (chosen & whole).sum(1, keepdim=True) / whole.sum(1, keepdim=True)
+
+        x = self._embed(ids, slice(tokens), share)
+        return self._run(x, _Places(turned, self._attention(tokens, biases, mask)))
+
+    def packed_states(self, ids: Tensor, lengths: Sequence[int]) -> Iterator[Tensor]:
+        """Yield the hidden states of a stream: `Network.packed_states`."""
+        spec = self.spec
+        position, owner = places(lengths, ids.device)
+        turned = None
+        if spec.positions == "rotary":
+            cosine, sine = rotation(self.inverse_frequency, max(lengths))
+            turned = cosine[position], sine[position]
+        x = self._embed(ids[None], position, lambda chosen: share_of_each(chosen[0], owner, len(lengths))[None])
+        return self._run(x, _Places(turned, self._packed_attention(lengths, ids.device)))
+
+    def _run(self, x: Tensor, places: _Places) -> Iterator[Tensor]:
+        """Yield the embeddings and what each block makes of them."""
+        yield x
         for block in self.blocks:
             x = block(x, places)
-            yield x[:, :tokens]
+            yield x
+
+    def _attention(self, tokens: int, biases: Biases | None = None, mask: Tensor | None = None) -> Attention:
+        """Return how tokens of sequences of one length, or padded to it, attend to each other."""
+        spec = self.spec
+        if biases is not None:
+            return partial(alibi_attention, biases=biases)
+        if spec.sparse_block and tokens > (5 + 2 * spec.sparse_copies) * spec.sparse_block:
+            return partial(_sparse_attention, block=spec.sparse_block, copies=spec.sparse_copies)
+        return partial(functional.scaled_dot_product_attention, attn_mask=mask)
+
+    def _packed_attention(self, lengths: Sequence[int], device: torch.device) -> Attention:
+        """Return how tokens of a stream of sequences attend to each other."""
+        spec = self.spec
+        biases = alibi_biases_of_lengths(self.slopes, set(lengths)) if spec.positions == "alibi" else {}
+        parts = [Run(*run, self._attention(run[1], biases.get(run[1]))) for run in runs(lengths)]
+        usual = partial(packed_attention, parts=parts)
+        full = spec.positions != "alibi" and not spec.sparse_block
+        kernel = stream_kernel(lengths, device, spec.width // spec.heads) if full else None
+        if kernel is None:
+            return usual
+        half = partial(kernel_attention, kernel=kernel)
+        # Only now is it known what the linear maps give: that depends on the precision that is in force.
+        return lambda *x: (half if x[0].dtype in (torch.float16, torch.bfloat16) else usual)(*x)
 
     def last(self, state: Tensor) -> Tensor:
         """Return the last hidden state: `Network.last`."""
         out: Tensor = self.final_norm(state)
         return out
 
-    def _embed(self, ids: Tensor, mask: Tensor | None) -> Tensor:
-        """Return the embeddings of tokens and positions."""
+    def _embed(self, ids: Tensor, position: slice | Tensor, share: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the embeddings of tokens and positions.
+
+        `share` takes which tokens are chosen, shape (batch, token), and returns which share of those of their sequence
+        that is, shape (batch, token or 1).
+        """
         spec = self.spec
         x: Tensor = self.embedding(ids) * spec.embedding_scale
         if spec.dropout_mask_id is not None:
             masked = ids == spec.dropout_mask_id
-            real = torch.ones_like(masked) if mask is None else mask[:, 0, 0]
-            share = (masked & real).sum(1) / real.sum(1)  # of the tokens: padding may be any id
-            x = x.masked_fill(masked[..., None], 0) * (0.88 / (1 - share))[:, None, None]
+            x = x.masked_fill(masked[..., None], 0) * (0.88 / (1 - share(masked)))[..., None]
         if spec.token_types:
             x = x + self.token_type_embedding.weight[0]
         if spec.positions == "learned":
-            x = x + self.position_embedding.weight[spec.position_offset :][: ids.shape[1]]
+            x = x + self.position_embedding.weight[spec.position_offset :][position]
         out: Tensor = self.embedding_norm(x)
         return out
 
@@ -212,7 +269,7 @@ class Block(nn.Module):
         x
             Hidden state, shape (batch, token, width).
         places
-            Positions and padding of the batch.
+            Positions of the batch, and how its tokens attend to each other.
 
         Returns
         -------
@@ -228,17 +285,11 @@ class Block(nn.Module):
 
     def _attention(self, x: Tensor, places: _Places) -> Tensor:
         """Let tokens attend to each other."""
-        spec = self.spec
-        split = self.query_key_value(x).unflatten(-1, (3, spec.heads, -1))
+        split = self.query_key_value(x).unflatten(-1, (3, self.spec.heads, -1))
         query, key, value = split.permute(2, 0, 3, 1, 4)
         if places.rotation is not None:
             query, key = rotate(query, *places.rotation), rotate(key, *places.rotation)
-        if places.biases is not None:
-            mixed = alibi_attention(query, key, value, places.biases)
-        elif places.sparse:
-            mixed = sparse_attention(query, key, value, spec.sparse_block, spec.sparse_copies, places.sparse)
-        else:
-            mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=places.mask)
+        mixed = places.attention(query, key, value)
         out: Tensor = self.attention_out(mixed.transpose(1, 2).flatten(2))
         return out
 
@@ -252,6 +303,13 @@ class Block(nn.Module):
             inner = self.activation(inner)
         out: Tensor = self.down(inner)
         return out
+
+
+def _sparse_attention(query: Tensor, key: Tensor, value: Tensor, block: int, copies: int) -> Tensor:
+    """Attend in whole blocks: nothing attends to what is added, and it is cut off again."""
+    tokens = query.shape[2]
+    q, k, v = (functional.pad(x, (0, 0, 0, -tokens % block)) for x in (query, key, value))
+    return sparse_attention(q, k, v, block, copies, tokens)[:, :, :tokens]
 
 
 def rotary_frequencies(channels: int) -> Tensor:

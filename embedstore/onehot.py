@@ -1,0 +1,65 @@
+"""The baseline without a model: the nucleotides themselves as rows, computed as they are read and never stored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedstore.errors import InputError
+from embedstore.layout import block_geometry
+from embedstore.rows import Embedding, Rows, offsets, sample_indices
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from embedstore.store import Store
+
+ONE_HOT = "onehot"
+"""Name of the model that is computed from the stored sequence and never stored."""
+
+
+class OneHot(Embedding):
+    """The nucleotides themselves as rows of four channels (A, C, G, T), computed as they are read."""
+
+    def __init__(self, store: Store, task: str, name: str = ONE_HOT) -> None:
+        from embedstore.sequences import one_hot
+
+        self.store, self.task, self.name = store, task, name
+        self._one_hot = one_hot
+        self.record = {"name": ONE_HOT, "architecture": ONE_HOT, "width": 4}
+        self.fingerprint = {"architecture": ONE_HOT, "sequences": store.task_digests(task)["sequence"]}
+        self.resolution, self.codec, self.dtype, self.width = "nucleotide", "none", np.dtype(np.float32), 4
+        self.keeps_rows, self.keeps_pooled, self.keeps_some = True, True, False
+        self._arrays = {}
+        self.row_count = store.lengths(task)
+        self.geometry = block_geometry(self.row_count, self.width * self.dtype.itemsize)
+
+    def missing(self) -> list[int]:
+        """Return no block: the sequence is all it takes."""
+        return []
+
+    def read(self, samples: ArrayLike) -> Rows:
+        """Read the rows of some samples, in the order asked for."""
+        wanted = sample_indices(samples, len(self.row_count))
+        parts = [self._one_hot(codes) for codes in self.store.sequences(self.task, wanted)]
+        vector = np.concatenate([*parts, np.empty((0, self.width), self.dtype)])
+        return Rows(wanted, vector, np.ones(len(vector), np.int64), offsets(self.row_count[wanted]))
+
+    def pooled(self, samples: ArrayLike | None = None, *, quarantined: bool = False) -> NDArray[np.float32]:  # noqa: ARG002
+        """Return the letter frequencies of samples (all by default), shape (sample, 4), float32."""
+        wanted = sample_indices(np.arange(len(self.row_count)) if samples is None else samples, len(self.row_count))
+        means = [self._one_hot(codes).mean(0) for codes in self.store.sequences(self.task, wanted)]
+        return np.array(means, np.float32).reshape(len(wanted), self.width)
+
+    def _read_run(self, _block: int, samples: range, /, *, quarantined: bool = False) -> Rows:  # noqa: ARG002
+        return self.read(samples)
+
+
+def open_embedding(store: Store, task: str, name: str) -> Embedding:
+    """Return the rows of a task under a model, stored or (``"onehot"``) computed."""
+    if name == ONE_HOT:
+        if store.record(task).alphabet != "dna":
+            raise InputError(f"{store.path}: task {task!r} is of proteins; one-hot rows are those of A, C, G, T.")
+        return OneHot(store, task)
+    return Embedding(store, task, name)
