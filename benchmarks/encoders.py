@@ -2,7 +2,8 @@
 
 Every family that has a native class: ESM-2, ESM-1b and NT v1 (learned positions), DNABERT and GROVER (BERT), GENA-LM
 BigBird on both sides of the length at which its attention becomes sparse. Pairs are interleaved, so that whatever else
-the machine does falls on both. Run: python benchmarks/encoders.py [--device cuda] [--precision float32]
+the machine does falls on both. Then sequences of mixed lengths through ours: one at a time, in padded batches, and
+packed in one stream. Run: python benchmarks/encoders.py [--device cuda] [--precision float32] [--only-mixed]
 """
 
 from __future__ import annotations
@@ -13,16 +14,20 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 import transformers
 from common import machine, table
 
+from embedstore.batches import plan_batches
 from embedstore.models import bert, esm
 from embedstore.models.checkpoints import Checkpoint
 from embedstore.models.precision import arithmetic, check_precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from embedstore.models.precision import Precision
 
 PAIRS = 9
 SIZES = {"num_hidden_layers": 6, "hidden_size": 320, "num_attention_heads": 20, "intermediate_size": 1280}
@@ -111,23 +116,17 @@ def pair(family: Family, device: torch.device) -> tuple[torch.nn.Module, torch.n
     return theirs, family.build(checkpoint).to(device).eval().requires_grad_(False)
 
 
-def seconds(run: Callable[[], object], device: torch.device) -> float:
+def seconds(run: Callable[[], object], device: torch.device, clock: Callable[[], float] = time.perf_counter) -> float:
     """Return the time of one run."""
-    began = time.perf_counter()
+    began = clock()
     run()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - began
+    return clock() - began
 
 
-def main() -> None:
-    """Measure and print ratios."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", default="float32")
-    arguments = parser.parse_args()
-    device = torch.device(arguments.device)
-    precision = check_precision(arguments.precision, device)
+def native_table(device: torch.device, precision: Precision) -> None:
+    """Measure our encoder against the native classes and print ratios."""
     rows = [("family", "batch", "theirs ktoken/s", "ours ktoken/s", "ratio", "largest difference")]
     for family in families():
         theirs, ours = pair(family, device)
@@ -154,9 +153,75 @@ def main() -> None:
                     f"{difference:.1e}",
                 )
             )
+    table("Encoder against the native class, 6 layers; medians and the median ratio of interleaved pairs", rows)
+
+
+def fill(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
+    """Put sequences into padded batches as is usual: sorted by length, each as full as the budget allows."""
+    batches: list[list[int]] = [[]]
+    for index in np.argsort(-lengths, kind="stable"):
+        if batches[-1] and lengths[batches[-1][0]] * (len(batches[-1]) + 1) > budget:
+            batches.append([])
+        batches[-1].append(int(index))
+    return [np.array(batch) for batch in batches]
+
+
+def mixed_table(device: torch.device, precision: Precision, sequences: int, repeats: int) -> None:
+    """Measure one at a time, padded batches and streams on genes of 1.4 to 14 kb in words of six, and print ratios."""
+    family = families()[0]
+    network = pair(family, device)[1]
+    rng = np.random.default_rng(0)
+    lengths = np.exp(rng.uniform(np.log(233), np.log(2333), sequences)).astype(np.int64)
+    ids = [torch.from_numpy(rng.integers(5, 30, length)).to(device) for length in lengths]
+
+    def padded(batch: np.ndarray) -> torch.Tensor:
+        together = torch.nn.utils.rnn.pad_sequence([ids[i] for i in batch], batch_first=True)
+        return network(together, -1, torch.from_numpy(lengths[batch]).to(device))
+
+    def stream(batch: np.ndarray) -> torch.Tensor:
+        return network.forward_packed(torch.cat([ids[i] for i in batch]), -1, lengths[batch].tolist())
+
+    ways = [("one at a time", [np.array([i]) for i in range(sequences)], lambda batch: network(ids[batch[0]][None]))]
+    ways += [("padded, 4,096", fill(lengths, 4096), padded)]
+    ways += [("padded by at most 5 %, 4,096", plan_batches(lengths, 4096, pads=True), padded)]
+    ways += [(f"packed, {size:,}", plan_batches(lengths, size, packs=True), stream) for size in (1024, 4096, 16384)]
+    # What else a machine does lengthens the time that passes, but not the time that one thread works.
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if alone else time.perf_counter
+    with arithmetic(precision, device):
+        for _, batches, run in ways:
+            run(batches[-1])
+        times = [
+            [seconds(lambda: [run(batch) for batch in batches], device, clock) for _, batches, run in ways]  # noqa: B023
+            for _ in range(repeats)
+        ]
+    rows = [("way, token budget", "batches", "padded/real", "ktoken/s", "ratio to one at a time")]
+    for (name, batches, run), own in zip(ways, zip(*times, strict=True), strict=True):
+        size = sum(len(b) * lengths[b].max() for b in batches) / lengths.sum() if run is padded else 1
+        ratio = statistics.median(line[0] / one for line, one in zip(times, own, strict=True))
+        speed = lengths.sum() / statistics.median(own) / 1e3
+        rows.append((name, str(len(batches)), f"{size:.2f}", f"{speed:.1f}", f"{ratio:.2f}"))
+    title = f"{sequences} sequences of {lengths.min():,} to {lengths.max():,} tokens, {family.name}, 6 layers of 320"
+    unit = "processor seconds" if alone else "seconds"
+    table(f"{title}; {unit}, medians and the median ratio of {repeats} interleaved rounds", rows)
+
+
+def main() -> None:
+    """Measure and print both tables."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--sequences", type=int, default=96, help="of the table of mixed lengths (96)")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds of the table of mixed lengths (5)")
+    parser.add_argument("--only-mixed", action="store_true", help="leave the native classes out")
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    precision = check_precision(arguments.precision, device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     print(f"{machine()}, torch {torch.__version__}, transformers {transformers.__version__}; {name}, {precision}")
-    table("Encoder against the native class, 6 layers; medians and the median ratio of interleaved pairs", rows)
+    if not arguments.only_mixed:
+        native_table(device, precision)
+    mixed_table(device, precision, arguments.sequences, arguments.repeats)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ import webdataset as wds
 from common import kmer_spans, machine, realistic_rows, table
 
 from embedstore import tasks
-from embedstore.rows import Rows, offsets
+from embedstore.indices import offsets
+from embedstore.rows import Rows
 from probes import CNN, CNNProbe, ProbeData
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import numpy as np
 
 from embedstore.digests import labels_digest, sequence_digest, table_digest
 from embedstore.errors import FingerprintError, InputError, StoreError
+from embedstore.indices import offsets
 from embedstore.layout import FORMAT_VERSION, check_name, create_array
-from embedstore.rows import offsets
 from embedstore.shards import claim, sync_tree
 
 if TYPE_CHECKING:

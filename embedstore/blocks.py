@@ -15,6 +15,7 @@ import numpy as np
 from embedstore.adding import ANOTHER_NAME, WAIT_FOR_OTHERS, refuse_difference, writing
 from embedstore.digests import crc32c, fingerprint_word, rows_checksum
 from embedstore.errors import BlockTakenError, InputError, StoreError
+from embedstore.indices import offsets
 from embedstore.layout import (
     COMMIT_HEADER,
     FORMAT_VERSION,
@@ -28,7 +29,7 @@ from embedstore.layout import (
 )
 from embedstore.objects import commit_block, put
 from embedstore.onehot import ONE_HOT
-from embedstore.rows import Embedding, offsets
+from embedstore.rows import Embedding
 from embedstore.shards import DurableFile, ShardEncoder, chunk_parts, sync_tree
 
 if TYPE_CHECKING:

@@ -157,6 +157,8 @@ class Runner:
 
     def _hidden(self, jobs: list[Job]) -> list[torch.Tensor]:
         """Return the hidden states of runs of jobs of one length, each of shape (job, token, channel)."""
+        import torch
+
         model, device = self.model, self.model.device
         lengths = [len(job.ids) for job in jobs]
         runs = _runs(lengths)
@@ -167,8 +169,8 @@ class Runner:
         if model.packs:
             self.padded += sum(lengths)
             stream = model.hidden_packed(_upload(np.concatenate([job.ids for job in jobs]), device), lengths)
-            parts = stream.split([count * length for count, length in runs])
-            return [part.unflatten(0, run) for part, run in zip(parts, runs, strict=True)]
+            parts = torch.split(stream, [count * length for count, length in runs])
+            return [part.reshape(*run, -1) for part, run in zip(parts, runs, strict=True)]
         ids = np.zeros((len(jobs), lengths[0]), np.int64)
         for row, job in zip(ids, jobs, strict=True):
             row[: len(job.ids)] = job.ids

@@ -27,10 +27,10 @@ def contents(store: Store) -> list[dict[str, Any]]:
     -------
     list of dict
         Keys ``task``, ``model`` (empty for the task itself), ``samples``, ``nucleotides`` and ``stored_bytes`` (None
-        where the store cannot tell); of a task ``alphabet``; of an embedding ``channels``, ``precision``, ``blocks_done``,
-        ``blocks``, ``rows_done``, ``rows``, ``ratio`` (bytes at nucleotide resolution in float32 to bytes stored; None
-        where not all rows are kept), ``quarantined`` (ids), ``fingerprint``, ``record``, ``software`` and ``runs``: who
-        wrote it, with which command line, on what; of a task also ``source`` and ``digest``.
+        where the store cannot tell). Of a task ``alphabet``, ``source`` and ``digest``. Of an embedding ``channels``,
+        ``precision``, ``blocks_done``, ``blocks``, ``rows_done``, ``rows``, ``ratio`` (bytes at nucleotide resolution
+        in float32 to bytes stored; None where not all rows are kept), ``quarantined`` (ids), ``fingerprint``,
+        ``record``, ``software`` and ``runs``: who wrote it, with which command line, on what.
     """
     found = []
     for task in store.tasks():

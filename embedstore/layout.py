@@ -218,12 +218,19 @@ def _create_shared(group: zarr.Group, name: str, settings: dict[str, Any]) -> za
         return group.create_array(name, **settings)
     there = group[name]
     wanted = zarr.create_group(zarr.storage.MemoryStore()).create_array(name, **settings)
-    if not isinstance(there, zarr.Array) or there.metadata != wanted.metadata:
+    if not isinstance(there, zarr.Array) or _described(there) != _described(wanted):
         raise StoreError(
             f"{group.store_path}/{name} is there with another shape, data type or codec than now: an unfinished run "
             "with other settings has left it. Make sure that it has stopped, run `embedstore repair`, and try again."
         )
     return there
+
+
+def _described(array: zarr.Array[Any]) -> bytes:
+    """Return the metadata of an array as it is stored; two fill values of NaN are equal there."""
+    from zarr.core.buffer import default_buffer_prototype
+
+    return array.metadata.to_buffer_dict(default_buffer_prototype())["zarr.json"].to_bytes()
 
 
 def _fill(name: str, spec: ArraySpec, kind: np.dtype[Any]) -> Any:

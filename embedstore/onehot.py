@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embedstore.errors import InputError
+from embedstore.indices import offsets, sample_indices
 from embedstore.layout import block_geometry
-from embedstore.rows import Embedding, Rows, offsets, sample_indices
+from embedstore.rows import Embedding, Rows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -39,7 +40,7 @@ class OneHot(Embedding):
         """Return no block: the sequence is all it takes."""
         return []
 
-    def read(self, samples: ArrayLike) -> Rows:
+    def read(self, samples: ArrayLike, *, quarantined: bool = False, out: NDArray[Any] | None = None) -> Rows:  # noqa: ARG002
         """Read the rows of some samples, in the order asked for."""
         wanted = sample_indices(samples, len(self.row_count))
         parts = [self._one_hot(codes) for codes in self.store.sequences(self.task, wanted)]
@@ -51,9 +52,6 @@ class OneHot(Embedding):
         wanted = sample_indices(np.arange(len(self.row_count)) if samples is None else samples, len(self.row_count))
         means = [self._one_hot(codes).mean(0) for codes in self.store.sequences(self.task, wanted)]
         return np.array(means, np.float32).reshape(len(wanted), self.width)
-
-    def _read_run(self, _block: int, samples: range, /, *, quarantined: bool = False) -> Rows:  # noqa: ARG002
-        return self.read(samples)
 
 
 def open_embedding(store: Store, task: str, name: str) -> Embedding:

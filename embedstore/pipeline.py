@@ -18,7 +18,7 @@ import numpy as np
 from embedstore.batches import plan_batches
 from embedstore.blocks import LARGEST_SPAN
 from embedstore.errors import InputError, NonFiniteError
-from embedstore.rows import offsets
+from embedstore.indices import offsets
 from embedstore.selection import runs
 from embedstore.threads import Ahead, Behind
 

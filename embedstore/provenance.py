@@ -50,7 +50,10 @@ def begin_run(embedding: Embedding, device: torch.device, **settings: Any) -> st
 
 def end_run(embedding: Embedding, name: str, **result: Any) -> None:
     """Add to the record of a run when it ended and what it did."""
-    record = dict(runs(embedding)[name])
+    where = f"{embedding.task}/embedding/{embedding.name}/run/{name}"
+    attributes = embedding.store._attributes(where, "run")  # noqa: SLF001 - same package
+    assert attributes is not None
+    record = attributes["record"]
     _put(embedding, name, {**record, "ended": _now().isoformat(timespec="seconds"), **result})
 
 

@@ -75,7 +75,11 @@ def open_remote(url: str, *, read_only: bool) -> RemoteStore:
         os.environ.get(name, "").lower() in ("true", "1") for name in ("AWS_ALLOW_HTTP", "AZURE_ALLOW_HTTP")
     ):
         options["allow_http"] = True  # options given here replace those that obstore takes from the environment
-    pauses = {"init_backoff": timedelta(seconds=FIRST_PAUSE), "max_backoff": timedelta(seconds=LONGEST_PAUSE), "base": 2}
+    pauses = {
+        "init_backoff": timedelta(seconds=FIRST_PAUSE),
+        "max_backoff": timedelta(seconds=LONGEST_PAUSE),
+        "base": 2,
+    }
     retries: Any = {"max_retries": _NEVER, "retry_timeout": timedelta(seconds=wait), "backoff": pauses}
     try:
         upstream = from_url(url, client_options=options, retry_config=retries)  # type: ignore[call-overload]

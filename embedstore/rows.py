@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import itertools
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from embedstore.digests import crc32c, fingerprint_word, rows_checksum
-from embedstore.errors import CorruptError, IncompleteError, InputError, NonFiniteError, NotInStoreError
-from embedstore.layout import COMMIT_HEADER, Geometry
+from embedstore.direct import DirectReader, Piece
+from embedstore.errors import CorruptError, IncompleteError, InputError, NonFiniteError
+from embedstore.indices import offsets, sample_indices
+from embedstore.layout import ARRAYS, COMMIT_HEADER, Geometry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterator
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -123,6 +126,10 @@ class Embedding:
             for array in ("vector", "span", "start", "pooled", "quarantined", "commit")
             if array in arrays
         }
+        self._direct = None
+        if store.local is not None:
+            row_bytes = self.width * self.dtype.itemsize
+            self._direct = DirectReader(store.local / where, self.geometry, row_bytes, self.where)
         self._committed: dict[int, NDArray[np.uint32]] = {}
 
     def __repr__(self) -> str:
@@ -181,7 +188,7 @@ class Embedding:
         samples = self.block_samples(block)
         return f"{self.store.path}: {self.task}/{self.name}: block {block} (samples {samples[0]} to {samples[-1]})"
 
-    def read_block(self, block: int, *, quarantined: bool = False) -> Rows:
+    def read_block(self, block: int, *, quarantined: bool = False, out: NDArray[Any] | None = None) -> Rows:
         """Read all rows of a block: one read per shard, the fast path.
 
         Parameters
@@ -190,6 +197,9 @@ class Embedding:
             Which one.
         quarantined
             Give samples that were quarantined as rows of NaN, too; by default reading one is refused.
+        out
+            Memory for the rows, shape (row or more, channel), in the stored precision: fresh memory costs several times
+            what the copy does. The rows are a view of it.
 
         Raises
         ------
@@ -200,22 +210,35 @@ class Embedding:
         NonFiniteError
             If a sample is quarantined.
         """
-        return self._read_run(block, self.block_samples(block), quarantined=quarantined)
+        return self.read(np.array(self.block_samples(block)), quarantined=quarantined, out=out)
 
-    def read(self, samples: ArrayLike) -> Rows:
-        """Read the rows of some samples, in the order asked for, from only the chunks they lie in."""
+    def read(self, samples: ArrayLike, *, quarantined: bool = False, out: NDArray[Any] | None = None) -> Rows:
+        """Read the rows of some samples, in the order asked for, from only the chunks they lie in.
+
+        Parameters
+        ----------
+        samples
+            Their indices.
+        quarantined, out
+            As for `read_block`.
+        """
         wanted = sample_indices(samples, len(self.row_count))
-        pieces: dict[int, tuple[NDArray[Any], ...]] = {}
-        for block, run in self._runs(np.unique(wanted)):
-            rows = self._read_run(block, run)
-            for place, sample in enumerate(run):
-                part = slice(rows.first_row[place], rows.first_row[place + 1])
-                pieces[sample] = tuple(v[part] for v in (rows.vector, rows.span, rows.start) if v is not None)
-        none = np.empty(0, np.int64)
-        empty = (np.empty((0, self.width), self.dtype), none, *([none] if self.keeps_some else []))
-        parts = [pieces[int(i)] for i in wanted] or [empty]
-        vector, span, *start = (np.concatenate(values) for values in zip(*parts, strict=True))
-        return Rows(wanted, vector, span, offsets(self.row_count[wanted]), *start)
+        if not self.keeps_rows:
+            raise InputError(
+                f"{self.store.path}: {self.task}/{self.name} holds the mean of each sample only, no rows. Embed with "
+                "keep='both' (--keep both) under another name."
+            )
+        first = offsets(self.row_count[wanted])
+        vector = np.empty((first[-1], self.width), self.dtype) if out is None else out[: first[-1]]
+        span = np.ones(first[-1], np.int64)
+        start = np.empty(first[-1], np.int64) if self.keeps_some else None
+        rows = Rows(wanted, vector, span, first, start)
+        runs = self._runs(wanted)
+        by_block = {block: list(group) for block, group in itertools.groupby(runs, key=lambda run: run[0])}
+        # Checked block by block, as they come: what has just been read is in the processor's cache.
+        for block in self._fill(rows, runs):
+            self._check(rows, block, [(a, b) for _, a, b in by_block[block]], quarantined=quarantined)
+        return rows
 
     def pooled(self, samples: ArrayLike | None = None, *, quarantined: bool = False) -> NDArray[np.float32]:
         """Read the mean over the nucleotides of samples (all by default).
@@ -287,52 +310,77 @@ class Embedding:
             f"them: {ids}{', ...' if len(samples) > 5 else ''}. `quarantined()` lists all of them: leave them out."
         )
 
-    def _runs(self, ordered: NDArray[np.int64]) -> Iterable[tuple[int, range]]:
-        """Split sorted sample indices into runs of neighbours within one block."""
-        if not len(ordered):
+    def _runs(self, wanted: NDArray[np.int64]) -> list[tuple[int, int, int]]:
+        """Split places of samples into runs of neighbours of one block: block, first place, end; by block."""
+        if not len(wanted):
+            return []
+        block = wanted // self.geometry.samples_per_block
+        apart = (np.diff(wanted) != 1) | (np.diff(block) != 0)
+        edges = [0, *(np.flatnonzero(apart) + 1).tolist(), len(wanted)]
+        runs = [(int(block[a]), a, b) for a, b in itertools.pairwise(edges)]
+        return sorted(runs, key=lambda run: run[0])
+
+    def _fill(self, rows: Rows, runs: list[tuple[int, int, int]]) -> Iterator[int]:
+        """Read the rows of runs of samples into memory; yield each block that is there."""
+        for block in dict.fromkeys(block for block, _, _ in runs):
+            self._checksums(block)  # what is not committed is not there to be read
+        parts = [
+            Piece(block, self._row(int(rows.samples[a]), block), rows.vector[rows.first_row[a] : rows.first_row[b]])
+            for block, a, b in runs
+        ]
+        if self._direct is not None and self.codec == "none":
+            yield from self._direct.rows(parts)
             return
-        per_block = self.geometry.samples_per_block
-        apart = (np.diff(ordered) != 1) | (np.diff(ordered // per_block) != 0)
-        for run in np.split(ordered, np.flatnonzero(apart) + 1):
-            yield int(run[0] // per_block), range(int(run[0]), int(run[-1]) + 1)
+        for block, group in itertools.groupby(parts, key=lambda part: part.block):
+            for _, row, out in group:
+                start = block * self.geometry.shard_rows + row
+                part = np.s_[start : start + len(out)]
+                out[:] = self.store.read_part(self._arrays["vector"], part, self.where(block))
+            yield block
 
-    def _read_run(self, block: int, samples: range, /, *, quarantined: bool = False) -> Rows:
-        """Read neighbouring samples of one block and check each."""
-        sums = self._checksums(block)
-        if not self.keeps_rows:
-            raise InputError(
-                f"{self.store.path}: {self.task}/{self.name} holds the mean of each sample only, no rows. Embed with "
-                "keep='both' (--keep both) under another name."
-            )
-        counts = self.row_count[samples.start : samples.stop]
-        start = int(self._first[samples.start])
-        where, part = self.where(block), np.s_[start : start + int(counts.sum())]
-        read = {
-            name: self.store.read_part(self._arrays[name], part, where)
-            for name in ("vector", "span", "start")
-            if name in self._arrays
-        }
-        vector, span, begin = read["vector"], read.get("span"), read.get("start")
-        marks = self._marks(samples, where)
-        first = offsets(counts)
-        before = self.block_samples(block).start
-        for place, sample in enumerate(samples):
-            own = slice(first[place], first[place + 1])
-            parts = [None if values is None else values[own] for values in (span, begin)]
-            if rows_checksum(vector[own], *parts, quarantined=bool(marks[place])) != sums[sample - before]:
+    def _row(self, sample: int, block: int) -> int:
+        """Return the first row of a sample within its block."""
+        return int(self._first[sample]) - block * self.geometry.shard_rows
+
+    def _check(self, rows: Rows, block: int, runs: list[tuple[int, int]], *, quarantined: bool) -> None:
+        """Compare samples of a block with its commit record, and add their spans and starts."""
+        sums, before = self._checksums(block).tolist(), block * self.geometry.samples_per_block
+        wanted: tuple[Literal["span", "start"], ...] = ("span", "start")
+        small = {name: self._small(name, block) for name in wanted if name in self._arrays}
+        marks = self._marks(block)
+        for place in itertools.chain.from_iterable(range(a, b) for a, b in runs):
+            sample = int(rows.samples[place])
+            own = slice(int(rows.first_row[place]), int(rows.first_row[place + 1]))
+            row = self._row(sample, block)
+            parts = {name: values[row : row + own.stop - own.start] for name, values in small.items()}
+            bad = marks is not None and bool(marks[sample - before])
+            found = rows_checksum(rows.vector[own], parts.get("span"), parts.get("start"), quarantined=bad)
+            if found != sums[sample - before]:
                 raise self._damaged(block, sample, "rows")
-        if marks.any() and not quarantined:
-            raise self._quarantine(block, np.array(samples)[marks])
-        spans = np.ones(len(vector), np.int64) if span is None else span.astype(np.int64)
-        starts = None if begin is None else begin.astype(np.int64)
-        return Rows(np.arange(samples.start, samples.stop), vector, spans, first, starts)
+            if bad and not quarantined:
+                raise self._quarantine(block, np.array([sample]))
+            if "span" in parts:
+                rows.span[own] = parts["span"]
+            if rows.start is not None:
+                rows.start[own] = parts["start"]
 
-    def _marks(self, samples: range, where: str) -> NDArray[np.bool_]:
-        """Tell which of neighbouring samples are quarantined."""
-        if "quarantined" not in self._arrays:
-            return np.zeros(len(samples), bool)
+    def _small(self, name: Literal["span", "start"], block: int) -> NDArray[Any]:
+        """Read a block's part of ``span`` or ``start``."""
+        if self._direct is not None:
+            return self._direct.small(name, block, ARRAYS[name].dtype)
+        start, rows = block * self.geometry.shard_rows, self.geometry.shard_rows
+        values: NDArray[Any] = self.store.read_part(self._arrays[name], np.s_[start : start + rows], self.where(block))
+        return values
+
+    def _marks(self, block: int) -> NDArray[np.bool_] | None:
+        """Tell which samples of a block are quarantined; None where none are."""
+        if "quarantined" not in self._arrays or (
+            self._direct is not None and not self._direct.has("quarantined", block)
+        ):
+            return None
+        samples = self.block_samples(block)
         part = np.s_[samples.start : samples.stop]
-        marks: NDArray[np.bool_] = self.store.read_part(self._arrays["quarantined"], part, where).astype(bool)
+        marks: NDArray[np.bool_] = self.store.read_part(self._arrays["quarantined"], part, self.where(block)) != 0
         return marks
 
     def _checksums(self, block: int) -> NDArray[np.uint32]:
@@ -352,36 +400,3 @@ class Embedding:
             "from what was committed: a file was damaged, exchanged or deleted. "
             f"Run `embedstore repair {self.store.path}`, then embed again: only this block is done anew."
         )
-
-
-def offsets(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return where each of consecutive pieces begins, and where the last ends, shape (n + 1,)."""
-    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-
-
-def sample_indices(samples: ArrayLike, total: int) -> NDArray[np.int64]:
-    """Return sample indices as an array, refusing any that do not exist."""
-    wanted = np.atleast_1d(np.asarray(samples))
-    if wanted.size == 0:
-        return np.empty(0, np.int64)
-    if wanted.dtype.kind not in "iu":
-        raise InputError(
-            f"Samples are asked for by index (whole numbers from 0 to {total - 1}), not by {wanted.dtype}. "
-            "`store.indices(task, ids)` gives the indices of ids."
-        )
-    bad = wanted[(wanted < 0) | (wanted >= total)]
-    if len(bad):
-        raise NotInStoreError(f"There is no sample {bad[0]}: samples are numbered 0 to {total - 1}.")
-    return wanted.astype(np.int64).reshape(-1)
-
-
-def ids_to_indices(ids: Sequence[str], known: NDArray[Any], where: str) -> NDArray[np.int64]:
-    """Return the index of each id, naming the first one that is unknown."""
-    from embedstore.errors import did_you_mean
-
-    place = {str(name): index for index, name in enumerate(known)}
-    for name in ids:
-        if name not in place:
-            close = did_you_mean(name, place) if len(place) <= 100_000 else ""
-            raise NotInStoreError(f"{where} has no sample {name!r}.{close}")
-    return np.array([place[name] for name in ids], np.int64)

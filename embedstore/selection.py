@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from embedstore.errors import InputError, did_you_mean
+from embedstore.indices import offsets
 from embedstore.placing import Placed, place
 from embedstore.progress import progress_bar
-from embedstore.rows import offsets
 from embedstore.sequences import reverse_complement
 
 if TYPE_CHECKING:

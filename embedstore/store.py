@@ -20,11 +20,11 @@ from embedstore.errors import (
     StoreError,
     did_you_mean,
 )
+from embedstore.indices import ids_to_indices, sample_indices
 from embedstore.layout import FORMAT_VERSION, check_name, check_version, unwritten_labels
 from embedstore.locations import has_zarrs, zarr_store
 from embedstore.objects import directly_below
 from embedstore.onehot import ONE_HOT, open_embedding
-from embedstore.rows import ids_to_indices, sample_indices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedstore.rows import offsets
+from embedstore.indices import offsets
 
 if TYPE_CHECKING:
     import dask.array as da

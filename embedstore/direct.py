@@ -1,0 +1,273 @@
+"""Reading chunks and shards of a local store straight into memory that is there already.
+
+zarr-python takes half a millisecond for each chunk, and every reader that returns fresh memory pays for its page faults
+several times what the copy costs. The bytes are those of the public format (``docs/format.md``); checksums of samples
+are the caller's, so those of inner chunks need not be read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from embedstore.digests import crc32c
+from embedstore.errors import CorruptError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from embedstore.layout import Geometry
+
+_CRC_BYTES = 4
+_ABSENT = 2**64 - 1  # offset and length of an inner chunk that is not stored
+_MOST_BUFFERS = 1000  # of one system call; Linux takes 1,024
+_MOST_FILES = 32  # open at a time
+_KEPT = 64  # indexes and small chunks that are kept
+
+
+_Part = tuple[int, list[memoryview]]  # offset in a file, and where its bytes go
+
+
+class Piece(NamedTuple):
+    """Neighbouring rows of a block.
+
+    Attributes
+    ----------
+    block
+        Which block.
+    row
+        The first row, counted within the block.
+    out
+        Memory for them, shape (row, channel), contiguous.
+    """
+
+    block: int
+    row: int
+    out: NDArray[Any]
+
+
+class _Identity(NamedTuple):
+    """What changes when a file is replaced by another of the same name."""
+
+    inode: int
+    modified: int
+    size: int
+
+
+class DirectReader:
+    """Reads the files of one embedding in a local folder.
+
+    Parameters
+    ----------
+    folder
+        Of the embedding's group.
+    geometry
+        How samples lie in blocks.
+    row_bytes
+        Bytes of a stored row.
+    where
+        Names a block for a message.
+    """
+
+    def __init__(self, folder: Path, geometry: Geometry, row_bytes: int, where: Callable[[int], str]) -> None:
+        self._folder, self._row_bytes, self._where = folder, row_bytes, where
+        self._chunk_rows, self._chunks = geometry.chunk_rows, geometry.shard_rows // geometry.chunk_rows
+        self._kept: OrderedDict[str, tuple[_Identity, NDArray[Any]]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def rows(self, pieces: Sequence[Piece]) -> Iterator[int]:
+        """Read rows of ``vector``, which must be stored without a codec.
+
+        Parameters
+        ----------
+        pieces
+            What to read and where to put it, those of one block next to each other: a file is opened once.
+
+        Yields
+        ------
+        int
+            Each block when its pieces have been read.
+
+        Raises
+        ------
+        CorruptError
+            If a file is gone, or its index is damaged or does not have these rows.
+        """
+        blocks = [list(group) for _, group in itertools.groupby(pieces, key=lambda piece: piece.block)]
+        for start in range(0, len(blocks), _MOST_FILES):
+            with contextlib.ExitStack() as handles:
+                # The disk is told of all that is wanted before the first of it is waited for.
+                todo = [self._prepare(group, handles) for group in blocks[start : start + _MOST_FILES]]
+                for block, path, handle, parts in todo:
+                    with self._named(block):
+                        for offset, buffers in parts:
+                            _read(handle, buffers, offset, path)
+                    yield block
+
+    def _prepare(self, pieces: list[Piece], handles: contextlib.ExitStack) -> tuple[int, Path, int, list[_Part]]:
+        """Open the shard of some pieces, work out what to read, and have the disk begin."""
+        block = pieces[0].block
+        path = self._folder / "vector" / "c" / str(block) / "0"
+        with self._named(block):
+            handle = _open(path)
+            handles.callback(os.close, handle)
+            index = self._index(path, handle)
+            parts: list[_Part] = []
+            for _, row, out in pieces:
+                if len(out):
+                    parts += self._plan(path, index, row, len(out), memoryview(out.reshape(-1).view(np.uint8).data))
+        if hasattr(os, "posix_fadvise"):
+            for offset, buffers in parts:
+                os.posix_fadvise(handle, offset, sum(map(len, buffers)), os.POSIX_FADV_WILLNEED)
+        return block, path, handle, parts
+
+    @contextlib.contextmanager
+    def _named(self, block: int) -> Iterator[None]:
+        """Say which block damage was found in."""
+        try:
+            yield
+        except CorruptError as error:
+            raise CorruptError(f"{self._where(block)}: {error}. `embedstore verify` shows all damage.") from error
+
+    def has(self, name: str, block: int) -> bool:
+        """Tell whether an array that has one chunk per block has that of a block."""
+        return (self._folder / name / "c" / str(block)).exists()
+
+    def small(self, name: str, block: int, dtype: np.dtype[Any] | str) -> NDArray[Any]:
+        """Read one chunk of an array that has one per block: little-endian values and their CRC-32C.
+
+        Parameters
+        ----------
+        name
+            Of the array.
+        block
+            Which block.
+        dtype
+            Of its values.
+
+        Returns
+        -------
+        numpy.ndarray
+            All values of the chunk, flat; not to be written to.
+
+        Raises
+        ------
+        CorruptError
+            If the file is gone or damaged.
+        """
+        path = self._folder / name / "c" / str(block)
+        with self._named(block), contextlib.ExitStack() as handles:
+            handle = _open(path)
+            handles.callback(os.close, handle)
+            identity = _identity(handle)
+            known = self._recall(str(path), identity)
+            if known is not None:
+                return known
+            values = _checked(_bytes(handle, identity.size, 0, path), path).view(dtype)
+            return self._keep(str(path), identity, values)
+
+    def _index(self, path: Path, handle: int) -> NDArray[np.uint64]:
+        """Return the offset and size of each inner chunk of a shard, shape (chunk, 2)."""
+        identity = _identity(handle)
+        known = self._recall(str(path), identity)
+        if known is not None:
+            return known
+        size = self._chunks * 16 + _CRC_BYTES
+        if identity.size < size:
+            raise _damaged(path, f"it has {identity.size:,} bytes, its index alone takes {size:,}")
+        index = _checked(_bytes(handle, size, identity.size - size, path), path).view("<u8").reshape(-1, 2)
+        there = index[:, 1] != _ABSENT
+        begin, length = index[there, 0], index[there, 1]
+        wanted = self._chunk_rows * self._row_bytes + _CRC_BYTES
+        room = identity.size - size
+        if (length != wanted).any() or (begin > room).any() or (begin + length > room).any():
+            raise _damaged(path, "its index names bytes that are not there")
+        return self._keep(str(path), identity, index)
+
+    def _plan(self, path: Path, index: NDArray[np.uint64], start: int, rows: int, target: memoryview) -> list[_Part]:
+        """Return what to read: offsets, and the buffers that the bytes from there on go to."""
+        parts: list[_Part] = []
+        end, done, row = -1, 0, start
+        while row < start + rows:
+            chunk, within = divmod(row, self._chunk_rows)
+            if chunk >= len(index) or int(index[chunk, 1]) == _ABSENT:
+                raise _damaged(path, f"inner chunk {chunk} is not stored")
+            count = min(self._chunk_rows - within, start + rows - row)
+            offset, size = int(index[chunk, 0]) + within * self._row_bytes, count * self._row_bytes
+            buffer = target[done : done + size]
+            if offset == end + _CRC_BYTES and parts and len(parts[-1][1]) < _MOST_BUFFERS:
+                # The checksum between two chunks is read too, and dropped: one call in place of two.
+                parts[-1][1].extend([memoryview(bytearray(_CRC_BYTES)), buffer])
+            else:
+                parts.append((offset, [buffer]))
+            end, done, row = offset + size, done + size, row + count
+        return parts
+
+    def _recall(self, key: str, identity: _Identity) -> NDArray[Any] | None:
+        with self._lock:
+            known = self._kept.get(key)
+            if known is None or known[0] != identity:
+                return None
+            self._kept.move_to_end(key)
+            return known[1]
+
+    def _keep(self, key: str, identity: _Identity, values: NDArray[Any]) -> NDArray[Any]:
+        with self._lock:
+            self._kept[key] = identity, values
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return values
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY)
+    except FileNotFoundError as error:
+        raise _damaged(path, "it is gone") from error
+
+
+def _identity(handle: int) -> _Identity:
+    status = os.fstat(handle)
+    return _Identity(status.st_ino, status.st_mtime_ns, status.st_size)
+
+
+def _bytes(handle: int, size: int, offset: int, path: Path) -> NDArray[np.uint8]:
+    """Read some bytes of a file."""
+    out = np.empty(size, np.uint8)
+    _read(handle, [memoryview(out.data)], offset, path)
+    return out
+
+
+def _read(handle: int, buffers: list[memoryview], offset: int, path: Path) -> None:
+    """Fill buffers with the bytes from an offset on; a call may give fewer than were asked for."""
+    while buffers:
+        got = os.preadv(handle, buffers, offset)
+        if not got:
+            raise _damaged(path, f"it ends at byte {offset:,}")
+        offset += got
+        while buffers and got >= len(buffers[0]):
+            got -= len(buffers[0])
+            buffers = buffers[1:]
+        if got:
+            buffers = [buffers[0][got:], *buffers[1:]]
+
+
+def _checked(content: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
+    """Return what comes before the checksum at the end, if that is right."""
+    body = content[:-_CRC_BYTES]
+    if len(content) < _CRC_BYTES or crc32c(body) != int(content[-_CRC_BYTES:].view("<u4")[0]):
+        raise _damaged(path, "the checksum does not fit")
+    return body
+
+
+def _damaged(path: Path, what: str) -> CorruptError:
+    return CorruptError(f"{path} cannot be read: {what}")
