@@ -20,8 +20,11 @@ test: .venv/test
 
 benchmarks: .venv/test
 	$(BIN)/python benchmarks/store.py
+	$(BIN)/python benchmarks/storage.py
 	$(BIN)/python benchmarks/probe_epoch.py
 	$(BIN)/python benchmarks/embedding.py
+	$(BIN)/python benchmarks/workers.py
+	$(BIN)/python benchmarks/remote.py
 	$(BIN)/python benchmarks/tokenizing.py
 	$(BIN)/python benchmarks/encoders.py
 	$(BIN)/python benchmarks/precision.py

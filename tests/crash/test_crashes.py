@@ -111,7 +111,7 @@ def test_two_runs_at_once(tmp_path, runs):
     results = [runs.wait(path, process) for process in processes]
     assert sorted(code for code, _ in results) == [0, 1]
     loser = next(text for code, text in results if code)
-    assert "BlockTakenError: Another run is writing" in loser
+    assert "BlockTakenError" in loser  # it is being written by the other, or has just been committed
     runs.wait(whole, runs.start(whole, 0))
     np.testing.assert_array_equal(values(path), values(whole))
 
