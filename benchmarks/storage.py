@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorstore
+import torch
 import zarr
 from common import drop_cache, kmer_spans, machine, realistic_rows, table, timed
 
@@ -102,9 +103,11 @@ def write_files(folder: Path, vector: np.ndarray, size: int) -> None:
             os.fsync(file.fileno())
 
 
-def read_files(folder: Path, *, check: bool) -> None:
-    """Read files into memory that is used again, runs of 64 samples at a time; with or without checksums of samples."""
+def read_files(folder: Path, *, check: bool = False, shuffle: bool = False) -> None:
+    """Read files into memory that is used again, 64 samples at a time; check samples, and copy them to random places."""
     buffer = np.empty(BATCH * SAMPLE_BYTES, np.uint8)
+    places = np.random.default_rng(0).permutation(4 * BATCH).reshape(4, BATCH)
+    batches, turn = np.empty((4 * BATCH, SAMPLE_BYTES), np.uint8), 0
     for file in sorted(folder.iterdir()):
         handle, offset = os.open(file, os.O_RDONLY), 0
         while got := os.preadv(handle, [buffer.data], offset):
@@ -112,6 +115,11 @@ def read_files(folder: Path, *, check: bool) -> None:
             if check:
                 for start in range(0, got, SAMPLE_BYTES):
                     crc32c(buffer[start : start + SAMPLE_BYTES])
+            if shuffle:
+                turn = (turn + 1) % 4
+                for number, start in enumerate(range(0, got, SAMPLE_BYTES)):
+                    part = buffer[start : min(start + SAMPLE_BYTES, got)]
+                    batches[places[turn, number], : len(part)] = part
         os.close(handle)
 
 
@@ -121,11 +129,20 @@ def epoch(emb: embedstore.Embedding, **options: bool) -> None:
         pass
 
 
-def random_samples(emb: embedstore.Embedding, seed: int) -> np.ndarray:
-    """Read 64 random samples to float16 nucleotides."""
-    picks = np.random.default_rng(seed).choice(len(emb.row_count), BATCH, replace=False)
-    rows = emb.read(picks)
-    return np.take(rows.vector, np.repeat(np.arange(len(rows.vector)), rows.span), axis=0)
+TOKENS = np.empty((BATCH * len(SPANS), CHANNELS), np.float16)
+NUCLEOTIDES = torch.empty((BATCH * LENGTH, CHANNELS), dtype=torch.float16)
+REPEAT = torch.from_numpy(np.repeat(np.arange(BATCH * len(SPANS)), np.tile(SPANS, BATCH)))
+
+
+def upsample() -> None:
+    """Repeat tokens to float16 nucleotides, in memory that every reader uses again."""
+    torch.index_select(torch.from_numpy(TOKENS), 0, REPEAT, out=NUCLEOTIDES)
+
+
+def random_samples(emb: embedstore.Embedding, seed: int) -> None:
+    """Read 64 random samples to nucleotides."""
+    emb.read(np.random.default_rng(seed).choice(len(emb.row_count), BATCH, replace=False), out=TOKENS)
+    upsample()
 
 
 def milliseconds(run: Callable[[int], object], folder: Path, *, cold: bool) -> float:
@@ -178,8 +195,9 @@ def reading(folder: Path, store: embedstore.Store, name: str, size: int) -> None
     def rate(run: Callable[[], object], cold: Path | None = None) -> float:
         return size / timed(run, 5, before=(lambda: drop_cache(cold)) if cold else None) / 1e6
 
-    disk = rate(lambda: read_files(files, check=False), files)
+    disk = rate(lambda: read_files(files), files)
     copy, checked = (rate(lambda check=check: read_files(files, check=check)) for check in (False, True))
+    placed = rate(lambda: read_files(files, check=True, shuffle=True))
     cold, warm = rate(lambda: epoch(emb), shards), rate(lambda: epoch(emb))
     nucleotides = rate(lambda: epoch(emb, nucleotides=True)) * LENGTH / len(SPANS)
     table(
@@ -189,8 +207,13 @@ def reading(folder: Path, store: embedstore.Store, name: str, size: int) -> None
             ("disk, cold, into memory used again", f"{disk:,.0f}", ""),
             ("page cache, into memory used again", f"{copy:,.0f}", ""),
             ("the same and CRC-32C of each sample", f"{checked:,.0f}", ""),
+            ("the same, and copied to shuffled batches", f"{placed:,.0f}", ""),
             ("epoch of tokens, cold", f"{cold:,.0f}", f"{cold / disk:.0%} of the disk"),
-            ("epoch of tokens, warm", f"{warm:,.0f}", f"{warm / checked:.0%} of copy and CRC"),
+            (
+                "epoch of tokens, warm",
+                f"{warm:,.0f}",
+                f"{warm / checked:.0%} of copy and CRC, {warm / placed:.0%} with shuffling",
+            ),
             ("epoch of nucleotides, warm, as nucleotides", f"{nucleotides:,.0f}", ""),
         ],
     )
@@ -205,19 +228,23 @@ def single(folder: Path, store: embedstore.Store, name: str) -> None:
     plain = zarr.open_array(where, mode="r")
     spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(where)}}
     theirs = tensorstore.open(spec, open=True).result()  # keeps no cache unless asked to
-    geometry, repeat = emb.geometry, np.repeat(np.arange(len(SPANS)), SPANS)
+    geometry = emb.geometry
 
     def places(seed: int) -> list[int]:
         picks = np.random.default_rng(seed).choice(len(emb.row_count), BATCH, replace=False)
         per_block = geometry.samples_per_block
         return [int(p // per_block * geometry.shard_rows + p % per_block * len(SPANS)) for p in picks]
 
-    def by_zarr(seed: int) -> list[np.ndarray]:
-        return [np.take(plain[start : start + len(SPANS)], repeat, axis=0) for start in places(seed)]
+    def by_zarr(seed: int) -> None:
+        for number, start in enumerate(places(seed)):
+            TOKENS[number * len(SPANS) : (number + 1) * len(SPANS)] = plain[start : start + len(SPANS)]
+        upsample()
 
-    def by_tensorstore(seed: int) -> list[np.ndarray]:
+    def by_tensorstore(seed: int) -> None:
         asked = [theirs[start : start + len(SPANS)].read() for start in places(seed)]
-        return [np.take(each.result(), repeat, axis=0) for each in asked]
+        for number, each in enumerate(asked):
+            TOKENS[number * len(SPANS) : (number + 1) * len(SPANS)] = each.result()
+        upsample()
 
     rows = [("", "warm ms", "cold ms", "checked against the commit")]
     for text, run, checks in (

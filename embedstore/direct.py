@@ -8,7 +8,6 @@ are the caller's, so those of inner chunks need not be read.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import threading
 from collections import OrderedDict
@@ -37,22 +36,23 @@ _KEPT = 64  # indexes and small chunks that are kept
 _Part = tuple[int, list[memoryview]]  # offset in a file, and where its bytes go
 
 
-class Piece(NamedTuple):
-    """Neighbouring rows of a block.
+class Wanted(NamedTuple):
+    """Rows of a block, those of one sample or another next to each other.
 
     Attributes
     ----------
     block
         Which block.
-    row
-        The first row, counted within the block.
-    out
-        Memory for them, shape (row, channel), contiguous.
+    row, rows
+        The first row of each piece, counted within the block, and how many it has, shape (piece,).
+    place
+        The row of the memory to which the first one goes, shape (piece,).
     """
 
     block: int
-    row: int
-    out: NDArray[Any]
+    row: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    place: NDArray[np.int64]
 
 
 class _Identity(NamedTuple):
@@ -84,51 +84,50 @@ class DirectReader:
         self._kept: OrderedDict[str, tuple[_Identity, NDArray[Any]]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def rows(self, pieces: Sequence[Piece]) -> Iterator[int]:
+    def rows(self, wanted: Sequence[Wanted], out: NDArray[Any]) -> Iterator[int]:
         """Read rows of ``vector``, which must be stored without a codec.
 
         Parameters
         ----------
-        pieces
-            What to read and where to put it, those of one block next to each other: a file is opened once.
+        wanted
+            What to read of each block.
+        out
+            Memory for all of it, shape (row, channel), contiguous.
 
         Yields
         ------
         int
-            Each block when its pieces have been read.
+            Each block when its rows have been read.
 
         Raises
         ------
         CorruptError
             If a file is gone, or its index is damaged or does not have these rows.
         """
-        blocks = [list(group) for _, group in itertools.groupby(pieces, key=lambda piece: piece.block)]
-        for start in range(0, len(blocks), _MOST_FILES):
+        target = memoryview(out.reshape(-1).view(np.uint8).data)
+        for start in range(0, len(wanted), _MOST_FILES):
             with contextlib.ExitStack() as handles:
                 # The disk is told of all that is wanted before the first of it is waited for.
-                todo = [self._prepare(group, handles) for group in blocks[start : start + _MOST_FILES]]
+                todo = [self._prepare(each, target, handles) for each in wanted[start : start + _MOST_FILES]]
                 for block, path, handle, parts in todo:
                     with self._named(block):
                         for offset, buffers in parts:
                             _read(handle, buffers, offset, path)
                     yield block
 
-    def _prepare(self, pieces: list[Piece], handles: contextlib.ExitStack) -> tuple[int, Path, int, list[_Part]]:
-        """Open the shard of some pieces, work out what to read, and have the disk begin."""
-        block = pieces[0].block
-        path = self._folder / "vector" / "c" / str(block) / "0"
-        with self._named(block):
+    def _prepare(
+        self, wanted: Wanted, target: memoryview, handles: contextlib.ExitStack
+    ) -> tuple[int, Path, int, list[_Part]]:
+        """Open the shard of a block, work out what to read, and have the disk begin."""
+        path = self._folder / "vector" / "c" / str(wanted.block) / "0"
+        with self._named(wanted.block):
             handle = _open(path)
             handles.callback(os.close, handle)
-            index = self._index(path, handle)
-            parts: list[_Part] = []
-            for _, row, out in pieces:
-                if len(out):
-                    parts += self._plan(path, index, row, len(out), memoryview(out.reshape(-1).view(np.uint8).data))
+            parts = self._plan(path, self._index(path, handle), wanted, target)
         if hasattr(os, "posix_fadvise"):
             for offset, buffers in parts:
                 os.posix_fadvise(handle, offset, sum(map(len, buffers)), os.POSIX_FADV_WILLNEED)
-        return block, path, handle, parts
+        return wanted.block, path, handle, parts
 
     @contextlib.contextmanager
     def _named(self, block: int) -> Iterator[None]:
@@ -193,23 +192,32 @@ class DirectReader:
             raise _damaged(path, "its index names bytes that are not there")
         return self._keep(str(path), identity, index)
 
-    def _plan(self, path: Path, index: NDArray[np.uint64], start: int, rows: int, target: memoryview) -> list[_Part]:
-        """Return what to read: offsets, and the buffers that the bytes from there on go to."""
+    def _plan(self, path: Path, index: NDArray[np.uint64], wanted: Wanted, target: memoryview) -> list[_Part]:
+        """Return what to read in one go: offsets in the file, and the buffers that the bytes from there on go to."""
+        step = self._chunk_rows
+        first, last = wanted.row // step, (wanted.row + wanted.rows - 1) // step
+        count = np.where(wanted.rows > 0, last - first + 1, 0)  # inner chunks that each piece lies in
+        piece = np.repeat(np.arange(len(count)), count)
+        chunk = first[piece] + np.arange(len(piece)) - np.repeat(np.cumsum(count) - count, count)
+        if len(chunk) and (chunk.max() >= len(index) or (index[chunk, 1] == _ABSENT).any()):
+            raise _damaged(path, "inner chunks with these rows are not stored")
+        begin = np.maximum(wanted.row[piece], chunk * step)
+        end = np.minimum(wanted.row[piece] + wanted.rows[piece], (chunk + 1) * step)
+        offset = index[chunk, 0].astype(np.int64) + (begin - chunk * step) * self._row_bytes
+        size = (end - begin) * self._row_bytes
+        place = (wanted.place[piece] + begin - wanted.row[piece]) * self._row_bytes
+        order = np.argsort(offset, kind="stable")
         parts: list[_Part] = []
-        end, done, row = -1, 0, start
-        while row < start + rows:
-            chunk, within = divmod(row, self._chunk_rows)
-            if chunk >= len(index) or int(index[chunk, 1]) == _ABSENT:
-                raise _damaged(path, f"inner chunk {chunk} is not stored")
-            count = min(self._chunk_rows - within, start + rows - row)
-            offset, size = int(index[chunk, 0]) + within * self._row_bytes, count * self._row_bytes
-            buffer = target[done : done + size]
-            if offset == end + _CRC_BYTES and parts and len(parts[-1][1]) < _MOST_BUFFERS:
-                # The checksum between two chunks is read too, and dropped: one call in place of two.
-                parts[-1][1].extend([memoryview(bytearray(_CRC_BYTES)), buffer])
+        ended = -1
+        for at, length, to in zip(offset[order].tolist(), size[order].tolist(), place[order].tolist(), strict=True):
+            buffer = target[to : to + length]
+            if parts and at in (ended, ended + _CRC_BYTES) and len(parts[-1][1]) < _MOST_BUFFERS:
+                if at != ended:  # the checksum between two chunks is read too, and dropped: one call in place of two
+                    parts[-1][1].append(memoryview(bytearray(_CRC_BYTES)))
+                parts[-1][1].append(buffer)
             else:
-                parts.append((offset, [buffer]))
-            end, done, row = offset + size, done + size, row + count
+                parts.append((at, [buffer]))
+            ended = at + length
         return parts
 
     def _recall(self, key: str, identity: _Identity) -> NDArray[Any] | None:

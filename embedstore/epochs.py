@@ -53,7 +53,7 @@ def shuffled(
     epoch: int = 0,
     samples: ArrayLike | None = None,
     read: int = 64,
-    window: int = 512,
+    window: int = 256,
     nucleotides: bool = False,
     pin: bool = False,
 ) -> Iterator[Batch]:
@@ -117,7 +117,10 @@ def _windows(
 
 
 class _Memory:
-    """Buffers that are used in turn: fresh memory costs several times what filling it does."""
+    """Buffers that are used in turn: fresh memory costs several times what filling it does.
+
+    Of windows there are three: one that batches are of, one that is ready, and one being read.
+    """
 
     def __init__(self, embedding: Embedding, *, pin: bool) -> None:
         self._embedding, self._pin = embedding, pin
@@ -125,7 +128,7 @@ class _Memory:
         self._turn = {"window": 0, "batch": 0}
 
     def take(self, what: str, rows: int) -> torch.Tensor:
-        """Return memory for rows: of windows there are three, of batches two."""
+        """Return memory for rows of a window or a batch."""
         import torch
 
         self._turn[what] = (self._turn[what] + 1) % (3 if what == "window" else 2)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from embedstore.digests import crc32c, fingerprint_word, rows_checksum
-from embedstore.direct import DirectReader, Piece
+from embedstore.direct import DirectReader, Wanted
 from embedstore.errors import CorruptError, IncompleteError, InputError, NonFiniteError
 from embedstore.indices import offsets, sample_indices
 from embedstore.layout import ARRAYS, COMMIT_HEADER, Geometry
@@ -233,12 +232,81 @@ class Embedding:
         span = np.ones(first[-1], np.int64)
         start = np.empty(first[-1], np.int64) if self.keeps_some else None
         rows = Rows(wanted, vector, span, first, start)
-        runs = self._runs(wanted)
-        by_block = {block: list(group) for block, group in itertools.groupby(runs, key=lambda run: run[0])}
         # Checked block by block, as they come: what has just been read is in the processor's cache.
-        for block in self._fill(rows, runs):
-            self._check(rows, block, [(a, b) for _, a, b in by_block[block]], quarantined=quarantined)
+        for block, places in self.fill(rows):
+            self.check(rows, block, places, quarantined=quarantined)
         return rows
+
+    def fill(self, rows: Rows) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Read the rows of samples into memory, unchecked: what `read` and epochs do first.
+
+        Parameters
+        ----------
+        rows
+            Names the samples; its `vector` is filled.
+
+        Yields
+        ------
+        tuple of int and numpy.ndarray
+            A block when it is there, and the places of its samples in `rows`: what to tell `check`.
+        """
+        owner = rows.samples // self.geometry.samples_per_block
+        order = np.argsort(owner, kind="stable")
+        edges = np.flatnonzero(np.diff(owner[order])) + 1
+        places = {int(owner[part[0]]): part for part in np.split(order, edges) if len(part)}
+        wanted = []
+        for block, part in places.items():
+            self._checksums(block)  # what is not committed is not there to be read
+            row = self._first[rows.samples[part]] - block * self.geometry.shard_rows
+            wanted.append(Wanted(block, row, self.row_count[rows.samples[part]], rows.first_row[part]))
+        if self._direct is not None and self.codec == "none":
+            yield from ((block, places[block]) for block in self._direct.rows(wanted, rows.vector))
+            return
+        for each in wanted:
+            self._fill_by_zarr(rows, each)
+            yield each.block, places[each.block]
+
+    def _fill_by_zarr(self, rows: Rows, wanted: Wanted) -> None:
+        """Read rows of a block through zarr, neighbours at once."""
+        start, stop = wanted.row, wanted.row + wanted.rows
+        follows = (start[1:] == stop[:-1]) & (wanted.place[1:] == wanted.place[:-1] + wanted.rows[:-1])
+        for run in np.split(np.arange(len(start)), np.flatnonzero(~follows) + 1):
+            first = wanted.block * self.geometry.shard_rows + int(start[run[0]])
+            count, to = int(stop[run[-1]] - start[run[0]]), int(wanted.place[run[0]])
+            part = np.s_[first : first + count]
+            rows.vector[to : to + count] = self.store.read_part(self._arrays["vector"], part, self.where(wanted.block))
+
+    def check(self, rows: Rows, block: int, places: NDArray[np.int64], *, quarantined: bool = False) -> None:
+        """Compare samples of a block with its commit record, and fill in their spans and starts.
+
+        Parameters
+        ----------
+        rows
+            With the rows that `fill` read.
+        block, places
+            What `fill` gave.
+        quarantined
+            As for `read_block`.
+        """
+        sums, before = self._checksums(block).tolist(), block * self.geometry.samples_per_block
+        span = self._small("span", block) if "span" in self._arrays else None
+        start = self._small("start", block) if "start" in self._arrays else None
+        marks = self._marks(block)
+        samples = rows.samples[places]
+        row = (self._first[samples] - block * self.geometry.shard_rows).tolist()
+        begin, end = rows.first_row[places].tolist(), rows.first_row[places + 1].tolist()
+        for sample, at, a, b in zip(samples.tolist(), row, begin, end, strict=True):
+            own = slice(at, at + b - a)
+            spans, starts = (None if values is None else values[own] for values in (span, start))
+            bad = marks is not None and bool(marks[sample - before])
+            if rows_checksum(rows.vector[a:b], spans, starts, quarantined=bad) != sums[sample - before]:
+                raise self._damaged(block, sample, "rows")
+            if bad and not quarantined:
+                raise self._quarantine(block, np.array([sample]))
+            if spans is not None:
+                rows.span[a:b] = spans
+            if rows.start is not None and starts is not None:
+                rows.start[a:b] = starts
 
     def pooled(self, samples: ArrayLike | None = None, *, quarantined: bool = False) -> NDArray[np.float32]:
         """Read the mean over the nucleotides of samples (all by default).
@@ -309,60 +377,6 @@ class Embedding:
             f"{self.where(block)}: {len(samples)} samples were quarantined, because the model gave NaN or infinity for "
             f"them: {ids}{', ...' if len(samples) > 5 else ''}. `quarantined()` lists all of them: leave them out."
         )
-
-    def _runs(self, wanted: NDArray[np.int64]) -> list[tuple[int, int, int]]:
-        """Split places of samples into runs of neighbours of one block: block, first place, end; by block."""
-        if not len(wanted):
-            return []
-        block = wanted // self.geometry.samples_per_block
-        apart = (np.diff(wanted) != 1) | (np.diff(block) != 0)
-        edges = [0, *(np.flatnonzero(apart) + 1).tolist(), len(wanted)]
-        runs = [(int(block[a]), a, b) for a, b in itertools.pairwise(edges)]
-        return sorted(runs, key=lambda run: run[0])
-
-    def _fill(self, rows: Rows, runs: list[tuple[int, int, int]]) -> Iterator[int]:
-        """Read the rows of runs of samples into memory; yield each block that is there."""
-        for block in dict.fromkeys(block for block, _, _ in runs):
-            self._checksums(block)  # what is not committed is not there to be read
-        parts = [
-            Piece(block, self._row(int(rows.samples[a]), block), rows.vector[rows.first_row[a] : rows.first_row[b]])
-            for block, a, b in runs
-        ]
-        if self._direct is not None and self.codec == "none":
-            yield from self._direct.rows(parts)
-            return
-        for block, group in itertools.groupby(parts, key=lambda part: part.block):
-            for _, row, out in group:
-                start = block * self.geometry.shard_rows + row
-                part = np.s_[start : start + len(out)]
-                out[:] = self.store.read_part(self._arrays["vector"], part, self.where(block))
-            yield block
-
-    def _row(self, sample: int, block: int) -> int:
-        """Return the first row of a sample within its block."""
-        return int(self._first[sample]) - block * self.geometry.shard_rows
-
-    def _check(self, rows: Rows, block: int, runs: list[tuple[int, int]], *, quarantined: bool) -> None:
-        """Compare samples of a block with its commit record, and add their spans and starts."""
-        sums, before = self._checksums(block).tolist(), block * self.geometry.samples_per_block
-        wanted: tuple[Literal["span", "start"], ...] = ("span", "start")
-        small = {name: self._small(name, block) for name in wanted if name in self._arrays}
-        marks = self._marks(block)
-        for place in itertools.chain.from_iterable(range(a, b) for a, b in runs):
-            sample = int(rows.samples[place])
-            own = slice(int(rows.first_row[place]), int(rows.first_row[place + 1]))
-            row = self._row(sample, block)
-            parts = {name: values[row : row + own.stop - own.start] for name, values in small.items()}
-            bad = marks is not None and bool(marks[sample - before])
-            found = rows_checksum(rows.vector[own], parts.get("span"), parts.get("start"), quarantined=bad)
-            if found != sums[sample - before]:
-                raise self._damaged(block, sample, "rows")
-            if bad and not quarantined:
-                raise self._quarantine(block, np.array([sample]))
-            if "span" in parts:
-                rows.span[own] = parts["span"]
-            if rows.start is not None:
-                rows.start[own] = parts["start"]
 
     def _small(self, name: Literal["span", "start"], block: int) -> NDArray[Any]:
         """Read a block's part of ``span`` or ``start``."""

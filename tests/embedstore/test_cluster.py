@@ -24,6 +24,8 @@ from embedstore.cluster import Jobs, array_script, dask_script, seconds
 from embedstore.errors import EmbedstoreError, InputError, WorkersError
 from embedstore.models import load
 
+# Another cluster may run on this machine; distributed then takes another port for its pages, and says so.
+ANY_PORT = pytest.mark.filterwarnings("ignore:Port 8787 is already in use")
 MODEL = Path(__file__).parents[1] / "golden" / "nt_v1"
 EMBED = ["embed", "t", "--model", "m", "--store", "s.zarr"]
 
@@ -281,6 +283,7 @@ def job_script(module, monkeypatch):
         return cluster.job_script()
 
 
+@ANY_PORT
 def test_the_dask_recipe_asks_slurm_for_what_it_was_told(recipe, monkeypatch):
     script = job_script(
         recipe("--jobs", 3, "--time", "2:00:00", "--cpus", 6, "--memory", "48G", "--partition", "gpu"), monkeypatch
@@ -303,6 +306,7 @@ def test_the_dask_recipe_asks_slurm_for_what_it_was_told(recipe, monkeypatch):
         assert f" {words}" in worker
 
 
+@ANY_PORT
 def test_the_dask_recipe_without_a_gpu(recipe, monkeypatch):
     script = job_script(recipe("--gpus", 0, "--time", "10"), monkeypatch)
     assert "GPU" not in script

@@ -12,7 +12,7 @@ from toys import ToyModel, random_sequences
 
 import embedstore
 from embedstore import direct, tasks
-from embedstore.direct import DirectReader, Piece
+from embedstore.direct import DirectReader, Wanted
 from embedstore.errors import CorruptError
 from embedstore.shards import chunk_parts
 
@@ -34,6 +34,10 @@ def reader_of(store):
     return emb, folder, DirectReader(folder, emb.geometry, emb.width * emb.dtype.itemsize, emb.where)
 
 
+def read(reader, block, row, out):
+    assert list(reader.rows([Wanted(block, *(np.array([n]) for n in (row, len(out), 0)))], out)) == [block]
+
+
 def by_zarr(store):
     return zarr.open_array(store.local / "t/embedding/toy/vector", mode="r", zarr_format=3)[:]
 
@@ -51,7 +55,7 @@ def test_the_rows_that_other_libraries_read(store, monkeypatch):
             rows = int(emb.row_count[np.array(emb.block_samples(block))].sum())
             for start, stop in [(0, rows), *np.sort(rng.integers(0, rows + 1, (6, 2)), axis=1)]:
                 out = np.empty((stop - start, emb.width), emb.dtype)
-                list(reader.rows([Piece(block, int(start), out)]))
+                read(reader, block, int(start), out)
                 np.testing.assert_array_equal(out, theirs[block * step + start : block * step + stop])
             spans = reader.small("span", block, "<u2")
             assert spans[:rows].tolist() == emb.read_block(block).span.tolist()
@@ -84,10 +88,10 @@ def test_chunks_in_any_order(store):
         index[chunk, 0] = len(body) + 3
         body += b"???" + content[old : old + size]
     expected = np.empty((int(emb.row_count[np.array(emb.block_samples(0))].sum()), emb.width), emb.dtype)
-    list(reader.rows([Piece(0, 0, expected)]))
+    read(reader, 0, 0, expected)
     path.write_bytes(body + b"".join(bytes(part) for part in chunk_parts(index)))
     got = np.empty_like(expected)
-    list(reader.rows([Piece(0, 0, got)]))
+    read(reader, 0, 0, got)
     np.testing.assert_array_equal(got, expected)
     np.testing.assert_array_equal(emb.read_block(0).vector, expected)
 
@@ -95,10 +99,10 @@ def test_chunks_in_any_order(store):
 def test_a_file_that_was_replaced_is_seen(store):
     emb, folder, reader = reader_of(store)
     out = np.empty((1, emb.width), emb.dtype)
-    list(reader.rows([Piece(0, 0, out)]))
+    read(reader, 0, 0, out)
     path = folder / "vector/c/0/0"
     (folder / "vector/c/1/0").replace(path)
-    list(reader.rows([Piece(0, 0, out)]))
+    read(reader, 0, 0, out)
     step = emb.geometry.shard_rows
     assert step
     with pytest.raises(CorruptError, match="rows of sample"):
@@ -138,7 +142,7 @@ def test_hostile_and_damaged_shards(store):
         (damaged_index(content, count, far), "names bytes that are not there"),
         (damaged_index(content, count, long), "names bytes that are not there"),
         (damaged_index(content, count, wrap), "names bytes that are not there"),
-        (damaged_index(content, count, absent), "inner chunk 0 is not stored"),
+        (damaged_index(content, count, absent), "with these rows are not stored"),
     ):
         path.write_bytes(wrong)
         with pytest.raises(CorruptError, match=rf"block 0 \(samples .*({message})"):
@@ -168,11 +172,11 @@ def test_short_reads_go_on(store, monkeypatch):
 
     monkeypatch.setattr("embedstore.direct.os.preadv", few)
     out = np.empty_like(whole)
-    list(reader.rows([Piece(0, 0, out)]))
+    read(reader, 0, 0, out)
     np.testing.assert_array_equal(out, whole)
     monkeypatch.setattr("embedstore.direct.os.preadv", lambda *_: 0)
     with pytest.raises(CorruptError, match="it ends at byte"):
-        list(reader.rows([Piece(0, 0, out)]))
+        read(reader, 0, 0, out)
 
 
 def test_rows_into_memory_that_is_there(store):
