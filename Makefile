@@ -24,7 +24,6 @@ benchmarks: .venv/test
 	$(BIN)/python benchmarks/probe_epoch.py
 	$(BIN)/python benchmarks/embedding.py
 	$(BIN)/python benchmarks/workers.py
-	$(BIN)/python benchmarks/remote.py
 	$(BIN)/python benchmarks/tokenizing.py
 	$(BIN)/python benchmarks/encoders.py
 	$(BIN)/python benchmarks/precision.py

@@ -104,7 +104,7 @@ def write_files(folder: Path, vector: np.ndarray, size: int) -> None:
 
 
 def read_files(folder: Path, *, check: bool = False, shuffle: bool = False) -> None:
-    """Read files into memory that is used again, 64 samples at a time; check samples, and copy them to random places."""
+    """Read files into memory used again, 64 samples at a time; check samples, and copy them to random places."""
     buffer = np.empty(BATCH * SAMPLE_BYTES, np.uint8)
     places = np.random.default_rng(0).permutation(4 * BATCH).reshape(4, BATCH)
     batches, turn = np.empty((4 * BATCH, SAMPLE_BYTES), np.uint8), 0

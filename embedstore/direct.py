@@ -30,7 +30,7 @@ _CRC_BYTES = 4
 _ABSENT = 2**64 - 1  # offset and length of an inner chunk that is not stored
 _MOST_BUFFERS = 1000  # of one system call; Linux takes 1,024
 _MOST_FILES = 32  # open at a time
-_KEPT = 64  # indexes and small chunks that are kept
+_KEPT_BYTES = 32 * 1024**2  # of indexes and small chunks
 
 
 _Part = tuple[int, list[memoryview]]  # offset in a file, and where its bytes go
@@ -80,7 +80,8 @@ class DirectReader:
 
     def __init__(self, folder: Path, geometry: Geometry, row_bytes: int, where: Callable[[int], str]) -> None:
         self._folder, self._row_bytes, self._where = folder, row_bytes, where
-        self._chunk_rows, self._chunks = geometry.chunk_rows, geometry.shard_rows // geometry.chunk_rows
+        self._shard_rows, self._chunk_rows = geometry.shard_rows, geometry.chunk_rows
+        self._chunks = geometry.shard_rows // geometry.chunk_rows
         self._kept: OrderedDict[str, tuple[_Identity, NDArray[Any]]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -134,7 +135,7 @@ class DirectReader:
         """Say which block damage was found in."""
         try:
             yield
-        except CorruptError as error:
+        except (CorruptError, OSError) as error:
             raise CorruptError(f"{self._where(block)}: {error}. `embedstore verify` shows all damage.") from error
 
     def has(self, name: str, block: int) -> bool:
@@ -142,7 +143,7 @@ class DirectReader:
         return (self._folder / name / "c" / str(block)).exists()
 
     def small(self, name: str, block: int, dtype: np.dtype[Any] | str) -> NDArray[Any]:
-        """Read one chunk of an array that has one per block: little-endian values and their CRC-32C.
+        """Read the chunk of an array of rows that has one per block: little-endian values and their CRC-32C.
 
         Parameters
         ----------
@@ -171,6 +172,9 @@ class DirectReader:
             known = self._recall(str(path), identity)
             if known is not None:
                 return known
+            size = self._shard_rows * np.dtype(dtype).itemsize + _CRC_BYTES
+            if identity.size != size:
+                raise _damaged(path, f"it has {identity.size:,} bytes and should have {size:,}")
             values = _checked(_bytes(handle, identity.size, 0, path), path).view(dtype)
             return self._keep(str(path), identity, values)
 
@@ -199,7 +203,7 @@ class DirectReader:
         count = np.where(wanted.rows > 0, last - first + 1, 0)  # inner chunks that each piece lies in
         piece = np.repeat(np.arange(len(count)), count)
         chunk = first[piece] + np.arange(len(piece)) - np.repeat(np.cumsum(count) - count, count)
-        if len(chunk) and (chunk.max() >= len(index) or (index[chunk, 1] == _ABSENT).any()):
+        if len(chunk) and (chunk.min() < 0 or chunk.max() >= len(index) or (index[chunk, 1] == _ABSENT).any()):
             raise _damaged(path, "inner chunks with these rows are not stored")
         begin = np.maximum(wanted.row[piece], chunk * step)
         end = np.minimum(wanted.row[piece] + wanted.rows[piece], (chunk + 1) * step)
@@ -231,7 +235,7 @@ class DirectReader:
     def _keep(self, key: str, identity: _Identity, values: NDArray[Any]) -> NDArray[Any]:
         with self._lock:
             self._kept[key] = identity, values
-            while len(self._kept) > _KEPT:
+            while sum(held.nbytes for _, held in self._kept.values()) > _KEPT_BYTES and len(self._kept) > 1:
                 self._kept.popitem(last=False)
         return values
 

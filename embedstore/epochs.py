@@ -66,7 +66,7 @@ def shuffled(
     batch
         Samples of a batch.
     seed, epoch
-        Decide the order, together with `samples` and nothing else.
+        Decide the order, together with `samples`, `read` and `window`.
     samples
         Indices of the samples to go through; all by default.
     read
@@ -87,12 +87,17 @@ def shuffled(
     ------
     InputError
         If a size is below 1, or only some rows were kept.
-    IncompleteError, CorruptError
-        When a block is read that is not there, or damaged.
+    IncompleteError, CorruptError, NonFiniteError
+        When a block is read that is not there, is damaged, or holds a sample that was quarantined.
     """
     for name, value in (("batch", batch), ("read", read), ("window", window)):
         if value < 1:
             raise InputError(f"{name} is {value}: it must be at least 1.")
+    if pin:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise InputError("pin needs a CUDA device, and there is none: leave it out.")
     if embedding.keeps_some:
         raise InputError(f"{embedding.task}/{embedding.name} holds the rows of some positions only: no whole samples.")
     everything = np.arange(len(embedding.row_count))
@@ -119,7 +124,8 @@ def _windows(
 class _Memory:
     """Buffers that are used in turn: fresh memory costs several times what filling it does.
 
-    Of windows there are three: one that batches are of, one that is ready, and one being read.
+    Of windows there are four: one that a batch still in use is of, the one after it, one that is ready, and one being
+    read.
     """
 
     def __init__(self, embedding: Embedding, *, pin: bool) -> None:
@@ -131,7 +137,7 @@ class _Memory:
         """Return memory for rows of a window or a batch."""
         import torch
 
-        self._turn[what] = (self._turn[what] + 1) % (3 if what == "window" else 2)
+        self._turn[what] = (self._turn[what] + 1) % (4 if what == "window" else 2)
         key = what, self._turn[what]
         known = self._buffers.get(key)
         if known is None or len(known) < rows:

@@ -44,7 +44,8 @@ class OneHot(Embedding):
         """Read the rows of some samples, in the order asked for."""
         wanted = sample_indices(samples, len(self.row_count))
         parts = [self._one_hot(codes) for codes in self.store.sequences(self.task, wanted)]
-        vector = np.concatenate([*parts, np.empty((0, self.width), self.dtype)])
+        vector = self._memory(sum(map(len, parts)), out)
+        np.concatenate([*parts, np.empty((0, self.width), self.dtype)], out=vector)
         return Rows(wanted, vector, np.ones(len(vector), np.int64), offsets(self.row_count[wanted]))
 
     def pooled(self, samples: ArrayLike | None = None, *, quarantined: bool = False) -> NDArray[np.float32]:  # noqa: ARG002

@@ -228,7 +228,7 @@ class Embedding:
                 "keep='both' (--keep both) under another name."
             )
         first = offsets(self.row_count[wanted])
-        vector = np.empty((first[-1], self.width), self.dtype) if out is None else out[: first[-1]]
+        vector = self._memory(int(first[-1]), out)
         span = np.ones(first[-1], np.int64)
         start = np.empty(first[-1], np.int64) if self.keeps_some else None
         rows = Rows(wanted, vector, span, first, start)
@@ -236,6 +236,18 @@ class Embedding:
         for block, places in self.fill(rows):
             self.check(rows, block, places, quarantined=quarantined)
         return rows
+
+    def _memory(self, rows: int, out: NDArray[Any] | None) -> NDArray[Any]:
+        """Return memory for rows: that which was given, if it is fit for it."""
+        if out is None:
+            return np.empty((rows, self.width), self.dtype)
+        fit = out.ndim == 2 and out.shape[1] == self.width and out.dtype == self.dtype and len(out) >= rows
+        if not (fit and out.flags.c_contiguous and out.flags.writeable):
+            raise InputError(
+                f"out has shape {out.shape} and dtype {out.dtype}: wanted are at least {rows:,} rows of {self.width} "
+                f"channels, {self.dtype}, contiguous and writeable."
+            )
+        return out[:rows]
 
     def fill(self, rows: Rows) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Read the rows of samples into memory, unchecked: what `read` and epochs do first.

@@ -275,14 +275,15 @@ class _Run:
     def _ended(self) -> list[tuple[list[int], Done | str]]:
         """Return blocks and outcome of the tasks that have ended, waiting up to a second for one."""
         deadline = time.monotonic() + 1
-        while not (ready := [future for future in self._pending if future.status != "pending"]):
+        # The result of a task is lost when its worker dies before it was fetched: dask runs the task again.
+        while not (ready := [future for future in self._pending if future.status not in ("pending", "lost")]):
             self._check()
             if time.monotonic() > deadline:
                 break
             time.sleep(_LOOK_SECONDS)
         found: list[tuple[list[int], Done | str]] = []
         for future in ready:
-            if future.status in ("cancelled", "lost"):
+            if future.status == "cancelled":
                 raise self._gone()
             try:
                 found.append((self._pending[future], future.result(timeout=_CONNECT_SECONDS)))

@@ -226,6 +226,22 @@ def test_scores_compare_the_rows_that_cover_the_variant(scored):
         assert score > 0.01
 
 
+def test_rows_of_the_variants_alone_are_enough(scored):
+    store, model, _ = scored
+    embedstore.embed(
+        store, "variants", model, name="few", dtype="float32", positions="offset", keep="rows", progress=False
+    )
+    few = store.embedding("variants", "few")
+    assert (few.row_count == 1).all()
+    pd.testing.assert_frame_equal(score_variants(store, "variants", "few"), score_variants(store, "variants", "toy"))
+    other = pd.DataFrame({"id": store.samples("variants")["id"], "position": 10})
+    embedstore.embed(
+        store, "variants", model, name="other", dtype="float32", positions=other, keep="rows", progress=False
+    )
+    with pytest.raises(InputError, match='rows of other positions .*positions="offset"'):
+        score_variants(store, "variants", "other")
+
+
 def test_one_hot_letters_are_all_equally_far(scored):
     store, _, variants = scored
     assert score_variants(store, "variants", "onehot")["score"].tolist() == [1.0] * len(variants)

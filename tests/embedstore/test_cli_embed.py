@@ -76,3 +76,22 @@ def test_shares_and_processes_make_the_same(fasta, capfd):
     assert "there is no share 3 of 2" in capfd.readouterr().err
     assert main(["embed", "t", *fasta, "--scheduler", "tcp://127.0.0.1:1", "--shard", "1/2"]) == 1
     assert "gives out the blocks itself" in capfd.readouterr().err
+
+
+def test_a_report_in_words(capsys, fasta):
+    from embedstore import cli
+
+    store = embedstore.open_store("store.zarr", mode="a")
+    from embedstore import tasks
+    from embedstore.models import load
+
+    store.add_task(tasks.from_sequences("w", ["ACGT" * 20]))
+    report = embedstore.embed(store, "w", load(MODEL), progress=False)
+    cli._print_report(report._replace(quarantined=[f"s{i}" for i in range(7)], blocks_before=3), "PATH")
+    out = capsys.readouterr().out
+    assert "3 blocks were there already." in out
+    assert "Quarantined, stored as NaN: 7 sequences: s0, s1, s2, s3, s4, ...\n" in out
+    assert "w/nt_v1 is complete in PATH." in out
+    assert "matrix-product" not in out
+    cli._print_report(report._replace(flops=1e9, matmul_rate=1e9, seconds=2.0), "PATH")
+    assert "it did 50% of its matrix-product rate" in capsys.readouterr().out

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from toys import ToyModel, random_sequences
@@ -71,6 +73,36 @@ def test_a_batch_lives_until_the_next_but_one(embedding):
     before = one.vector.clone()
     next(batches)
     assert (one.vector == before).all()
+
+
+@pytest.mark.parametrize("nucleotides", [False, True])
+def test_batches_of_several_windows_live_as_long(embedding, nucleotides):
+    """Batches as large as windows: the thread reads ahead, and must not read into what is still in use."""
+    options = {"batch": 8, "read": 8, "window": 8, "nucleotides": nucleotides}
+    held, copies, seen = [], [], 0
+    for batch in shuffled(embedding, **options):
+        time.sleep(0.005)  # so that the thread reads as far ahead as it may
+        for vector, copy in zip(held[-1:], copies[-1:], strict=True):
+            assert (vector == copy).all()
+            seen += 1
+        held.append(batch.vector)
+        copies.append(batch.vector.clone())
+    assert seen > 8
+
+
+def test_pinned_memory_needs_a_device(embedding):
+    if torch.cuda.is_available():
+        assert next(shuffled(embedding, pin=True)).vector.is_pinned()
+    else:
+        with pytest.raises(InputError, match="pin needs a CUDA device"):
+            next(shuffled(embedding, pin=True))
+
+
+def test_one_hot_and_means_only(embedding):
+    assert sorted(order(shuffled(embedding.store.embedding("t", "onehot"), read=8, window=16))) == list(range(90))
+    embedstore.embed(embedding.store, "t", ToyModel(), name="means", keep="pooled", progress=False)
+    with pytest.raises(InputError, match="the mean of each sample only"):
+        list(shuffled(embedding.store.embedding("t", "means")))
 
 
 def test_errors_of_the_reading_thread_are_raised(tmp_path, many_blocks):

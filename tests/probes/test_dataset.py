@@ -198,3 +198,21 @@ def test_a_block_that_is_not_embedded_yet_is_named(store, monkeypatch) -> None:
     for limit in (None, 0):
         with pytest.raises(IncompleteError, match="is not embedded yet"):
             list(ProbeData.from_store(store, "planted", "half", "train", memory_limit=limit, progress=False).batches(4))
+
+
+@pytest.mark.parametrize("how", [{"keep": "pooled"}, {"positions": "offset"}])
+def test_what_lacks_rows_is_refused(tmp_path, how):
+    from toys import ToyModel
+
+    import embedstore
+    from embedstore import tasks
+
+    lines = [f"s{i}\tACGTACGT\t{i % 2}\ttrain\t{i % 8}" for i in range(6)]
+    (tmp_path / "t.tsv").write_text("id\tsequence\tlabel\tsplit\toffset\n" + "\n".join(lines) + "\n")
+    store = embedstore.open_store(tmp_path / "s.zarr", mode="a")
+    (tmp_path / "r.toml").write_text('name = "t"\ntitle = "T"\nlevel = "sequence"\ntype = "value"\nmetric = "r2"\n')
+    store.add_task(tasks.from_table(tmp_path / "t.tsv", record=tmp_path / "r.toml", name="t"))
+    embedstore.embed(store, "t", ToyModel(), progress=False, **how)
+    what = "the mean of each sample" if "keep" in how else "the rows of some positions"
+    with pytest.raises(InputError, match=f"holds {what} only; this probe needs all rows"):
+        ProbeData.from_store(store, "t", "toy", "train")
