@@ -24,8 +24,7 @@ from embedstore.cluster import Jobs, array_script, dask_script, seconds
 from embedstore.errors import EmbedstoreError, InputError, WorkersError
 from embedstore.models import load
 
-# Another cluster may run on this machine; distributed then takes another port for its pages, and says so.
-ANY_PORT = pytest.mark.filterwarnings("ignore:Port 8787 is already in use")
+ANY_PORT = {"dashboard_address": ":0"}
 MODEL = Path(__file__).parents[1] / "golden" / "nt_v1"
 EMBED = ["embed", "t", "--model", "m", "--store", "s.zarr"]
 
@@ -279,11 +278,12 @@ def job_script(module, monkeypatch):
     import dask
 
     monkeypatch.setattr(sys.modules["dask_jobqueue.slurm"].SLURMCluster, "scale", lambda *_, **__: None)
-    with dask.config.set({"distributed.scheduler.dashboard.link": ""}), module.make_cluster() as cluster:
+    # Any free port for its pages: another cluster may run on this machine.
+    settings = {"distributed.scheduler.dashboard.link": "", "jobqueue.slurm.scheduler-options": ANY_PORT}
+    with dask.config.set(settings), module.make_cluster() as cluster:
         return cluster.job_script()
 
 
-@ANY_PORT
 def test_the_dask_recipe_asks_slurm_for_what_it_was_told(recipe, monkeypatch):
     script = job_script(
         recipe("--jobs", 3, "--time", "2:00:00", "--cpus", 6, "--memory", "48G", "--partition", "gpu"), monkeypatch
@@ -306,7 +306,6 @@ def test_the_dask_recipe_asks_slurm_for_what_it_was_told(recipe, monkeypatch):
         assert f" {words}" in worker
 
 
-@ANY_PORT
 def test_the_dask_recipe_without_a_gpu(recipe, monkeypatch):
     script = job_script(recipe("--gpus", 0, "--time", "10"), monkeypatch)
     assert "GPU" not in script
