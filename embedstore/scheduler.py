@@ -291,6 +291,8 @@ class _Run:
                 continue
             except Exception as error:  # noqa: BLE001 - whatever dask raises for a task that it has given up
                 self._check()
+                if future.status in ("pending", "lost"):  # it could not be fetched from a worker that has died
+                    continue
                 found.append((self._pending[future], f"{type(error).__name__}: {' '.join(str(error).split())}"))
             del self._pending[future]
         return found
