@@ -204,9 +204,7 @@ def compare(folder: Path, samples: int) -> None:
         )
     table("warm cache, medians of 3 (64 random samples: of 9); tar.gz has no random access at all", lines)
     rust, pure = codec_pipelines(store)
-    print(
-        f"all zstd rows by zarr-python's codecs {pure:.3f} s, by the Rust pipeline {rust:.3f} s: {pure / rust:.1f} times"
-    )
+    print(f"all zstd rows: zarr-python's codecs {pure:.3f} s, the Rust pipeline {rust:.3f} s: {pure / rust:.1f} times")
     cold = timed(lambda: read_tokens(store, "token"), 3, before=lambda: drop_cache(home / "token"))
     cold_tar = timed(lambda: read_bend(tar), 1, before=lambda: drop_cache(folder))
     print(f"cold: all rows {cold:.3f} s, tar.gz {cold_tar:.2f} s, ratio 1/{cold_tar / cold:.1f}")
