@@ -32,6 +32,7 @@ from embedstore.cluster import add_slurm
 from embedstore.commands import show
 from embedstore.errors import CorruptError, EmbedstoreError, InputError, NotInStoreError, did_you_mean
 from embedstore.models.commands import add_models, add_pretrain
+from embedstore.tasks.commands import add_download, add_tasks
 from embedstore.workers import add_worker_arguments, asks_for_workers, run_workers
 
 if TYPE_CHECKING:
@@ -77,9 +78,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_slurm(commands)
     add_pretrain(commands)
     add_models(commands)
-    tasks = commands.add_parser("tasks", help="list the known task records, or show one")
-    tasks.add_argument("task", nargs="?", metavar="TASK")
-    tasks.set_defaults(run=_tasks)
+    add_tasks(commands)
+    add_download(commands)
     for plugin in sorted(entry_points(group="embedstore.commands"), key=lambda point: point.name):
         plugin.load()(commands)
     return parser
@@ -328,17 +328,3 @@ def _print_report(report: EmbedReport, path: str) -> None:
         print(f"This share of {report.task}/{report.model} is done; {report.blocks_left} blocks of others are not yet.")
     else:
         print(f"{report.task}/{report.model} is complete in {path}.")
-
-
-# ---- tasks ---------------------------------------------------------------------------------------
-
-
-def _tasks(arguments: argparse.Namespace) -> int:
-    from embedstore.tasks import names, record
-
-    if arguments.task:
-        show(**record(arguments.task).to_dict())
-        return 0
-    for name in names():
-        print(f"{name:26} {record(name).title}")
-    return 0

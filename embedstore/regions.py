@@ -72,7 +72,7 @@ def read_regions(
     unknown = ~chromosome.isin(list(contigs))
     hint = contig_hint(chromosome[unknown].iloc[0], contigs).strip() if unknown.any() else ""
     table.refuse(unknown, lambda row: f"no contig {chromosome[row]!r} in the genome", hint)
-    start, end = _integers(table, "start"), _integers(table, "end")
+    start, end = integers(table, "start"), integers(table, "end")
     size = chromosome.map(dict(contigs)).to_numpy(np.int64)
     table.refuse(start < 0, lambda row: f"start is {start[row]}; it must be 0 or more")
     table.refuse(
@@ -99,8 +99,26 @@ def read_regions(
     return sample_table(ids, samples, typed(others), table.where)
 
 
-def _integers(table: TextTable, name: str) -> NDArray[np.int64]:
-    """Read a column of whole numbers."""
+def integers(table: TextTable, name: str) -> NDArray[np.int64]:
+    """Read a column of whole numbers.
+
+    Parameters
+    ----------
+    table
+        The table.
+    name
+        Name of the column.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (row,), int64.
+
+    Raises
+    ------
+    InputError
+        With file and line, if a cell is not a whole number.
+    """
     texts = table.frame[name]
     bad = ~texts.str.fullmatch(r"-?\d{1,18}")
     table.refuse(bad, lambda row: f"{name} is {texts[row]!r}; a whole number is wanted")

@@ -2,7 +2,8 @@
 
 A published task is one short TOML file in this folder; a user's own task is a TOML file anywhere, or a
 :class:`TaskRecord` built in code. The numbers of the published ones are those of BEND (Marin et al. 2024), read
-from its configuration files at commit ac6e80c.
+from its configuration files at commit ac6e80c. What else such a file says of its publication is no part of the record,
+and is read by :mod:`embedstore.tasks.published`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from embedstore.errors import InputError, did_you_mean
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from embedstore.tokenizers.tokens import Alphabet
+
+PUBLICATION_TABLES = ("columns", "labels", "samples", "published", "recipe", "download", "notes")
+"""Tables of a file that are about the publication of a task and do not belong to its record."""
 
 _CHOICES = {
     "alphabet": ("dna", "protein"),
@@ -214,13 +218,105 @@ def names() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
+class RecordFile(NamedTuple):
+    """A TOML file as it was read.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The file.
+    text : str
+        All of it.
+    data : dict
+        What it says.
+    """
+
+    path: Path
+    text: str
+    data: dict[str, Any]
+
+    def record(self) -> TaskRecord:
+        """Return the record, without what is said of its publication.
+
+        Returns
+        -------
+        TaskRecord
+            The record.
+
+        Raises
+        ------
+        InputError
+            With file and line, if it is not a record.
+        """
+        known = [one.name for one in fields(TaskRecord)]
+        for key in self.data:
+            if key not in (*known, *PUBLICATION_TABLES):
+                raise self.fault(f"unknown key {key!r}.{did_you_mean(key, [*known, *PUBLICATION_TABLES])}")
+        try:
+            return TaskRecord.from_dict({key: self.data[key] for key in known if key in self.data})
+        except InputError as error:
+            raise self.fault(str(error)) from None
+
+    def fault(self, message: str) -> InputError:
+        """Return an error that names the file and the line of the key that a message begins with.
+
+        Parameters
+        ----------
+        message
+            Begins ``key ...``, ``table.key ...``, ``'key' in table ...``, ``unknown key 'key' ...`` or
+            ``unknown key 'key' in table ...``.
+
+        Returns
+        -------
+        InputError
+            To be raised.
+        """
+        return InputError(f"{self.path}{_line_of(message, self.text)}: {message}")
+
+
+def read_record(name: str | Path) -> RecordFile:
+    """Read the file of a published task, or any TOML file.
+
+    Parameters
+    ----------
+    name
+        A name from :func:`names`, or the path of a ``.toml`` file.
+
+    Returns
+    -------
+    RecordFile
+        What the file says, not checked yet.
+
+    Raises
+    ------
+    InputError
+        If there is no such task, or the file cannot be read or is not TOML.
+    """
+    if isinstance(name, Path) or name.endswith(".toml"):
+        path = Path(name)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: cannot be read: {error}.") from error
+    elif name in names():
+        path = Path(f"{name}.toml")
+        text = (resources.files(__package__) / path.name).read_text(encoding="utf-8")
+    else:
+        raise InputError(f"no published task {name!r}.{did_you_mean(name, names())} A .toml file is read as a record.")
+    try:
+        return RecordFile(path, text, tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: is not TOML: {error}.") from error
+
+
 def record(name: str | Path) -> TaskRecord:
     """Return the record of a published task, or read one from a TOML file.
 
     Parameters
     ----------
     name
-        A name from :func:`names`, or the path of a ``.toml`` file with the fields of :class:`TaskRecord`.
+        A name from :func:`names`, or the path of a ``.toml`` file with the fields of :class:`TaskRecord`. Its tables
+        about a publication (:func:`embedstore.tasks.publication`) are passed over.
 
     Returns
     -------
@@ -238,29 +334,19 @@ def record(name: str | Path) -> TaskRecord:
     >>> record("gene_finding").names[:2]
     ('exon_forward', 'donor_forward')
     """
-    if isinstance(name, Path) or name.endswith(".toml"):
-        path = Path(name)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: cannot be read: {error}.") from error
-    elif name in names():
-        path = Path(f"{name}.toml")
-        text = (resources.files(__package__) / path.name).read_text(encoding="utf-8")
-    else:
-        raise InputError(f"no published task {name!r}.{did_you_mean(name, names())} A .toml file is read as a record.")
-    try:
-        return TaskRecord.from_dict(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: is not TOML: {error}.") from error
-    except InputError as error:
-        raise InputError(f"{path}{_line_of(str(error), text)}: {error}") from None
+    return read_record(name).record()
 
 
 def _line_of(message: str, text: str) -> str:
     """Return ``:line`` of the key that a message speaks of, or nothing."""
-    key = re.match(r"(?:unknown key ')?(?:probe\.)?(\w+)", message)
+    quoted = re.match(r"(?:unknown key )?'(.+?)'(?: in (\w+(?:\.\w+)*))?", message)
+    plain = re.match(r"(?:([\w.]+)\.)?(\w+)", message)
+    key, wanted = (quoted[1], quoted[2] or "") if quoted else (plain[2], plain[1] or "") if plain else ("", "")
+    table = ""
     for number, line in enumerate(text.splitlines(), 1):
-        if key and re.match(rf"\s*[\"']?{key[1]}[\"']?\s*=", line):
+        header = re.match(r"\s*\[+([^\]]+)\]", line)
+        table = header[1].strip() if header else table
+        heads = header is not None and table.split(".")[-1] == key
+        if heads or (table == wanted and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line)):
             return f":{number}"
     return ""
