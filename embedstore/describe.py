@@ -36,7 +36,8 @@ def contents(store: Store) -> list[dict[str, Any]]:
     for task in store.tasks():
         attributes = store.task_attributes(task)
         size = stored_bytes(store, task)
-        inner = stored_bytes(store, f"{task}/embedding")
+        parts = [stored_bytes(store, f"{task}/{part}") for part in ("embedding", "prediction")]
+        inner = None if None in parts else sum(part or 0 for part in parts)
         found.append(
             {
                 "task": task,

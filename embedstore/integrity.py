@@ -180,7 +180,7 @@ def _clear_unfinished_files(store: Store) -> list[tuple[str, str]]:
 
 
 def _repair_task(store: Store, task: str) -> list[tuple[str, str]]:
-    """Repair the embeddings of a task, then the task itself."""
+    """Repair the embeddings of a task, its predictions, then the task itself."""
     done = []
     for model in store._children(f"{task}/embedding"):  # noqa: SLF001
         where = f"{task}/embedding/{model}"
@@ -199,6 +199,11 @@ def _repair_task(store: Store, task: str) -> list[tuple[str, str]]:
             if fault is not None or not committed:
                 reason = "not committed" if fault is None else f"damaged: {fault}"
                 done += _remove_block(store, where, block, there, reason)
+    predictions = f"{task}/prediction"
+    for model in store._children(predictions) if store.group(predictions) is not None else []:  # noqa: SLF001
+        for name in store._children(f"{predictions}/{model}"):  # noqa: SLF001
+            if store._attributes(f"{predictions}/{model}/{name}", "prediction") is None:  # noqa: SLF001
+                done.append(_remove_tree(store, f"{predictions}/{model}/{name}"))
     for fault in list(_task_faults(store, task)):
         group = store.task_group(task)
         if store.local is None:

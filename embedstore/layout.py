@@ -187,8 +187,9 @@ def create_array(
     dtype: Any = None,
     dims: tuple[str, ...] | None = None,
     codec: Codec = "none",
+    fill: Any = None,
 ) -> zarr.Array[Any]:
-    """Create one array of the format; ``dtype`` and ``dims`` only where :data:`ARRAYS` leaves them to the input."""
+    """Create one array of the format; ``dtype``, ``dims``, ``fill`` only where :data:`ARRAYS` says nothing of them."""
     from zarr.codecs import Crc32cCodec, ZstdCodec
     from zarr.storage import LocalStore
 
@@ -202,7 +203,7 @@ def create_array(
         "chunks": tuple(max(1, c) for c in chunks),
         "shards": shards,
         "compressors": [*packing, Crc32cCodec()],
-        "fill_value": _fill(name, spec, kind),
+        "fill_value": _fill(name, spec, kind) if fill is None else fill,
         "dimension_names": dims or spec.dims,
     }
     if isinstance(group.store, LocalStore):

@@ -106,7 +106,7 @@ def run_on_scheduler(
         raise InputError(f"blocks_per_task is {blocks_per_task}: it must be at least 1.")
     began = time.monotonic()
     with contextlib.ExitStack() as held:
-        client = held.enter_context(_connect(scheduler)) if isinstance(scheduler, str) else scheduler
+        client = held.enter_context(connect(scheduler)) if isinstance(scheduler, str) else scheduler
         if client.asynchronous:
             raise InputError("The client is asynchronous: give one that is not, or the scheduler's address.")
         run = _Run(spec, client, blocks_per_task)
@@ -139,8 +139,25 @@ def run_on_scheduler(
     )
 
 
-def _connect(address: str) -> Client:
-    """Return a client of the scheduler at an address."""
+def connect(address: str) -> Client:
+    """Return a client of the scheduler at an address.
+
+    Parameters
+    ----------
+    address
+        Such as ``tcp://host:8786``.
+
+    Returns
+    -------
+    distributed.Client
+
+    Raises
+    ------
+    InputError
+        It is no address.
+    WorkersError
+        No scheduler answers there.
+    """
     from distributed import Client
 
     try:

@@ -70,7 +70,7 @@ def open_dataset(store: Store, task: str, model: str) -> xr.Dataset:
     labels = store.labels(task)
     if labels is not None:
         variables["label"] = _label(labels, shape, chunks, fixed=fixed)
-    coordinates = _coordinates(table, offsets(lengths)[:-1])
+    coordinates = sample_coordinates(table, offsets(lengths)[:-1])
     if fixed:
         coordinates["position"] = np.arange(shape[1])
     attributes = {"task": task, "model": model, "store": store.path, "resolution stored": emb.resolution}
@@ -83,7 +83,7 @@ def _partial(emb: Embedding, table: pd.DataFrame, lengths: NDArray[np.int64]) ->
     """Open an embedding that holds means only, or the rows of some positions."""
     import xarray as xr
 
-    coordinates = _coordinates(table, offsets(lengths)[:-1])
+    coordinates = sample_coordinates(table, offsets(lengths)[:-1])
     attributes = {"task": emb.task, "model": emb.name, "store": emb.store.path, "resolution stored": emb.resolution}
     blocks = [np.array(emb.block_samples(block)) for block in range(emb.blocks)]
     if not emb.keeps_rows:
@@ -140,8 +140,22 @@ def sample_dataset(store: Store, task: str, model: str, sample: str) -> xr.Datas
     return xr.Dataset(variables, coordinates, {"task": task, "model": model, "store": store.path})
 
 
-def _coordinates(table: pd.DataFrame, first: NDArray[np.int64]) -> dict[str, Any]:
-    """Return the sample table as coordinates; the id is the index of the sample dimension."""
+def sample_coordinates(table: pd.DataFrame, first: NDArray[np.int64]) -> dict[str, Any]:
+    """Return a sample table as coordinates of a dataset.
+
+    Parameters
+    ----------
+    table
+        From `Store.samples`, or some of its rows.
+    first
+        (sample,) first nucleotide of each on the flat axis.
+
+    Returns
+    -------
+    dict
+        The ids as index of the dimension ``sample``, the other columns along it. A column with the name of a dimension
+        or variable, say ``label``, is called ``sample_label``.
+    """
     columns = {_coordinate(name): ("sample", table[name].to_numpy()) for name in table.columns if name != "id"}
     return {"sample": table["id"].to_numpy(), **columns, "first_nucleotide": ("sample", first)}
 

@@ -16,31 +16,79 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from probes.cnn import CNN
+    from probes.combine import make_specs
+    from probes.comparison import compare, comparison_table, seed_interval
     from probes.dataset import ProbeData
     from probes.experiment import run_probe
-    from probes.probe import CNNProbe
+    from probes.layers import layer_profile
+    from probes.linear import LogisticProbe, MajorityProbe, RidgeProbe
+    from probes.plots import plot_confusion, plot_layers, plot_reliability, plot_results
+    from probes.predictions import list_predictions, open_predictions
+    from probes.probe import CNNProbe, NetworkProbe
     from probes.results import ProbeResult, plot_history, read_results, save_history
+    from probes.specs import Spec
+    from probes.sweep_file import read_sweep
+    from probes.sweeping import sweep
+    from probes.tables import results_table
 
 _HOME = {
     "CNN": "probes.cnn",
     "CNNProbe": "probes.probe",
+    "LogisticProbe": "probes.linear",
+    "MajorityProbe": "probes.linear",
+    "NetworkProbe": "probes.probe",
     "ProbeData": "probes.dataset",
     "ProbeResult": "probes.results",
+    "RidgeProbe": "probes.linear",
+    "Spec": "probes.specs",
+    "compare": "probes.comparison",
+    "comparison_table": "probes.comparison",
+    "layer_profile": "probes.layers",
+    "list_predictions": "probes.predictions",
+    "make_specs": "probes.combine",
+    "open_predictions": "probes.predictions",
+    "plot_confusion": "probes.plots",
     "plot_history": "probes.results",
+    "plot_layers": "probes.plots",
+    "plot_reliability": "probes.plots",
+    "plot_results": "probes.plots",
     "read_results": "probes.results",
+    "read_sweep": "probes.sweep_file",
+    "results_table": "probes.tables",
     "run_probe": "probes.experiment",
     "save_history": "probes.results",
+    "seed_interval": "probes.comparison",
+    "sweep": "probes.sweeping",
 }
 
 __all__ = [
     "CNN",
     "CNNProbe",
+    "LogisticProbe",
+    "MajorityProbe",
+    "NetworkProbe",
     "ProbeData",
     "ProbeResult",
+    "RidgeProbe",
+    "Spec",
+    "compare",
+    "comparison_table",
+    "layer_profile",
+    "list_predictions",
+    "make_specs",
+    "open_predictions",
+    "plot_confusion",
     "plot_history",
+    "plot_layers",
+    "plot_reliability",
+    "plot_results",
     "read_results",
+    "read_sweep",
+    "results_table",
     "run_probe",
     "save_history",
+    "seed_interval",
+    "sweep",
 ]
 
 

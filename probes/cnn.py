@@ -12,9 +12,11 @@ import torch
 from torch import nn
 
 from embedstore.errors import InputError
-from probes.spans import gather_sum
+from probes.spans import gather_sum, layout
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
     from probes.spans import Gather, Layout, Window
 
 
@@ -44,6 +46,11 @@ class CNN(nn.Module):
         What an output stands for: None (default), one nucleotide; a number, that many nucleotides, an incomplete last
         window being dropped; ``"all"``, the sequence.
 
+    Attributes
+    ----------
+    receptive_field : int
+        Nucleotides that decide a position before averaging: 5 with kernel 3.
+
     Raises
     ------
     InputError
@@ -61,7 +68,8 @@ class CNN(nn.Module):
         super().__init__()
         if kernel < 1 or kernel % 2 == 0:
             raise InputError(f"the kernel must be an odd number of nucleotides; got {kernel}")
-        self.window = window
+        self.window, self.kernel = window, kernel
+        self.receptive_field = 2 * (kernel - 1) + 1
         self.conv1 = _convolution(input_size, hidden, kernel)
         self.conv2 = _convolution(hidden, hidden, kernel)
         self.linear = nn.Sequential(nn.Linear(hidden, output_size))
@@ -90,6 +98,20 @@ class CNN(nn.Module):
         result: torch.Tensor = self.linear(x)
         return result
 
+    def layout(self, span: ArrayLike, first_row: ArrayLike) -> Layout:
+        """Plan `forward_tokens` for the rows of some sequences.
+
+        Parameters
+        ----------
+        span, first_row
+            See `probes.spans.layout`.
+
+        Returns
+        -------
+        Layout
+        """
+        return layout(span, first_row, self.kernel, self.window)
+
     def forward_tokens(self, vector: torch.Tensor, layout: Layout) -> torch.Tensor:
         """Apply the network to rows that stand for spans of nucleotides, sequences of any lengths.
 
@@ -101,7 +123,7 @@ class CNN(nn.Module):
         vector
             (row, channel) float of any precision, all sequences one after another, no padding.
         layout
-            From `probes.spans.layout` with this network's kernel and window.
+            From `layout`, or from `probes.spans.layout` with this network's kernel and window.
 
         Returns
         -------

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
-from embedstore.errors import CorruptError, InputError, NotInStoreError, did_you_mean
+from embedstore.errors import (
+    CorruptError,
+    InputError,
+    NonFiniteError,
+    NotInStoreError,
+    did_you_mean,
+)
 from embedstore.progress import progress_bar
+from probes.reading import Held, Source, check_kept, free_memory, hold, open_rows
 from probes.targets import Targets, labelled
 
 if TYPE_CHECKING:
@@ -27,7 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embedstore.rows import Embedding, Rows
+    from embedstore.rows import Rows
     from embedstore.store import Store
     from embedstore.tasks import Labels, TaskRecord
 
@@ -35,7 +40,6 @@ logger = logging.getLogger(__name__)
 
 POOL_BLOCKS = 8
 PART_NUCLEOTIDES = 50_000
-_MEMORY, _GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
 class Part(NamedTuple):
@@ -78,7 +82,8 @@ class _Pool(NamedTuple):
 class ProbeData:
     """Some samples of a task: what a probe is trained or tested on.
 
-    Make one with `ProbeData.from_store` or, for arrays of your own, `ProbeData.from_rows`.
+    Make one with `ProbeData.from_store` or, for arrays of your own, `ProbeData.from_rows`. Indexing takes samples out
+    by their places, so that scikit-learn can cut folds: ``cross_val_score(CNNProbe(), data, cv=5)``.
 
     Attributes
     ----------
@@ -92,6 +97,8 @@ class ProbeData:
         Channels of the embedding.
     description
         What decides the numbers: names, digests, fingerprints. Seeds are derived from it.
+    blocks_missing
+        Blocks of the embedding that are not there, and whose samples were left out; 0 unless this was allowed.
     in_memory
         Whether the rows are held in memory; else they are read anew in every epoch.
     """
@@ -101,18 +108,37 @@ class ProbeData:
     samples: NDArray[np.int64]
     width: int
     description: dict[str, Any]
-    in_memory: bool
-    _first_sample: NDArray[np.int64]
-    _held: dict[int, Rows]
-    _embedding: Embedding | None = None
+    blocks_missing: int
+    _source: Source
+    _held: Held | None = None
 
     def __repr__(self) -> str:
-        where = "in memory" if self.in_memory else "read from the store"
+        where = f"in memory ({self._held.vector.device})" if self._held is not None else "read from the store"
         names = f"{self.description.get('task', self.record.name)}/{self.description.get('model', 'rows')}"
         return f"<ProbeData {names}: {len(self.samples):,} samples, {self.width} channels, {where}>"
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    @property
+    def shape(self) -> tuple[int]:
+        """How many samples there are, as scikit-learn asks for it."""
+        return (len(self.samples),)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the rows are held in memory."""
+        return self._held is not None
+
+    def __getitem__(self, places: Any) -> ProbeData:
+        """Take samples out by their places (numbers, a mask or a slice); they stay in the order of the task."""
+        key = places[0] if isinstance(places, tuple) else places
+        samples = np.sort(np.atleast_1d(self.samples[key]))
+        if len(samples) == 0 or (np.diff(samples) == 0).any():
+            what = "no sample" if len(samples) == 0 else "the same sample twice"
+            raise InputError(f"{self!r}: the places {key!r} name {what}; each may be taken once, and one at least")
+        chosen = hashlib.sha256(samples.tobytes()).hexdigest()
+        return replace(self, samples=samples, description={**self.description, "samples": chosen})
 
     @classmethod
     def from_store(
@@ -122,6 +148,8 @@ class ProbeData:
         model: str,
         splits: str | Sequence[str],
         *,
+        pooled: bool = False,
+        allow_partial: bool = False,
         memory_limit: int | None = None,
         progress: bool = True,
     ) -> ProbeData:
@@ -134,9 +162,15 @@ class ProbeData:
         task
             Name of the task.
         model
-            Name of the model, or ``"onehot"``.
+            Name of the model, or of a baseline that is computed from the letters: ``"onehot"``, ``"kmer1"`` to
+            ``"kmer6"``, ``"gc"`` (`probes.letters`).
         splits
             Name of a split, or several.
+        pooled
+            Take the mean of each sample instead of its rows, for tasks with labels of whole sequences. An embedding
+            that keeps means only has nothing else.
+        allow_partial
+            Leave out samples whose blocks are not embedded yet; by default they are an error.
         memory_limit
             Hold the rows in memory if they take no more bytes than this, default half of the memory that is free now;
             0 reads them block by block in every epoch. The numbers are the same.
@@ -150,7 +184,7 @@ class ProbeData:
         Raises
         ------
         InputError
-            The task has no labels.
+            The task has no labels, or the embedding does not hold what is asked for.
         NotInStoreError
             The store has no such task or model, or a split has no samples.
         IncompleteError
@@ -167,33 +201,31 @@ class ProbeData:
                 raise NotInStoreError(
                     f"{store.path}: task {task!r} has no samples of split {split!r}.{did_you_mean(split, known)}"
                 )
-        samples = np.flatnonzero(table["split"].isin(wanted))
-        embedding = store.embedding(task, model)
-        if embedding.keeps_some or not embedding.keeps_rows:
-            what = "the rows of some positions" if embedding.keeps_some else "the mean of each sample"
-            raise InputError(
-                f"{store.path}: {task}/{model} holds {what} only; this probe needs all rows. Embed the task with "
-                "keep='both' and without positions under another name."
-            )
+        embedding = open_rows(store, task, model)
+        check_kept(embedding, record, pooled)
         targets = Targets(record, labels, table["length"].to_numpy())
-        starts = np.array([embedding.block_samples(block).start for block in range(embedding.blocks)])
-        nbytes = int(embedding.row_count[samples].sum()) * embedding.width * embedding.dtype.itemsize
-        limit = _free_memory() // 2 if memory_limit is None else memory_limit
-        description = describe(store, task, model, wanted)
-        data = cls(record, targets, samples, embedding.width, description, nbytes <= limit, starts, {}, embedding)
+        source = Source(embedding, targets.lengths, pooled)
+        samples = np.flatnonzero(table["split"].isin(wanted))
+        description = {**describe(store, task, model, wanted), **({"pooled": True} if pooled else {})}
+        kept, missing = source.there(samples, allow_partial)
+        if missing:
+            description["samples"] = hashlib.sha256(kept.tobytes()).hexdigest()
+        data = cls(record, targets, kept, embedding.width, description, missing, source)
+        nbytes = source.nbytes(kept)
+        limit = free_memory() // 2 if memory_limit is None else memory_limit
         logger.info(
             "%s/%s %s: %d samples, %.2f GB, %s",
             task,
             model,
             "+".join(wanted),
-            len(samples),
+            len(kept),
             nbytes / 1e9,
-            "held in memory" if data.in_memory else f"read in every epoch (limit {limit / 1e9:.2f} GB)",
+            "held in memory" if nbytes <= limit else f"read in every epoch (limit {limit / 1e9:.2f} GB)",
         )
-        if data.in_memory:
-            for pool in progress_bar(data._pools(None), f"reading {'+'.join(wanted)}", show=progress, unit="pool"):
-                data._held.update(data._load(pool))
-        return data
+        if nbytes > limit:
+            return data
+        pools = progress_bar(data._pools(None), f"reading {'+'.join(wanted)}", show=progress, unit="pool")
+        return replace(data, _held=hold(source.load(kept, (pool.samples for pool in pools))))
 
     @classmethod
     def from_rows(cls, rows: Rows, labels: Labels, record: TaskRecord) -> ProbeData:
@@ -211,15 +243,94 @@ class ProbeData:
         Returns
         -------
         ProbeData
+
+        Raises
+        ------
+        NonFiniteError
+            A row holds NaN or infinity.
         """
+        bad = ~np.isfinite(rows.vector).all(axis=1)
+        if bad.any():
+            sample = int(np.searchsorted(rows.first_row, np.argmax(bad), side="right")) - 1
+            raise NonFiniteError(
+                f"{record.name}: {int(bad.sum()):,} of {len(bad):,} rows hold NaN or infinity; the first is of sample "
+                f"{rows.samples[sample]}. A probe would learn nothing from them: leave these samples out."
+            )
         digest = hashlib.sha256()
-        for array in (*rows, labels.values):
+        for array in (*rows[:4], labels.values):
             digest.update(np.ascontiguousarray(array).data)
         span = np.concatenate([[0], np.cumsum(rows.span, dtype=np.int64)])
         targets = Targets(record, labels, np.diff(span[rows.first_row]))
         description = {"record": record.to_dict(), "digest": {"rows and labels": digest.hexdigest()}}
         samples, width = np.asarray(rows.samples), rows.vector.shape[1]
-        return cls(record, targets, samples, width, description, True, np.zeros(1, np.int64), {0: rows})
+        source = Source(None, targets.lengths, False)
+        return cls(record, targets, samples, width, description, 0, source, hold(rows))
+
+    def check_apart(self, other: ProbeData | None) -> None:
+        """Refuse other samples of which some are among these.
+
+        Parameters
+        ----------
+        other
+            To compare with; None is apart.
+
+        Raises
+        ------
+        InputError
+            Both are of one task, and share samples.
+        """
+        if other is None or other.description.get("digest") != self.description.get("digest"):
+            return
+        shared = np.intersect1d(self.samples, other.samples)
+        if len(shared):
+            raise InputError(
+                f"{self!r} and {other!r} share {len(shared):,} samples, the first is sample {shared[0]}: what a probe "
+                "is trained on cannot judge it. Use splits or folds that are apart."
+            )
+
+    def check_labels(self) -> None:
+        """Refuse samples whose labels are all alike: nothing can be learnt from them, and no metric computed.
+
+        Raises
+        ------
+        InputError
+            There is no label, or every target has one value only.
+        """
+        target = self.targets.of(self.samples)
+        known = labelled(target)
+        if target.ndim == 1:
+            kinds = [np.unique(target[known].numpy())]
+        else:
+            kinds = [np.unique(column[mask].numpy()) for column, mask in zip(target.T, known.T, strict=True)]
+        if max(map(len, kinds)) < 2:
+            seen = "no label" if not len(kinds[0]) else f"one value only, {kinds[0][0]:g},"
+            raise InputError(
+                f"{self!r}: splits {', '.join(self.description.get('splits', ['given']))} have {seen} in every target. "
+                "Use other splits, or check the labels of the task."
+            )
+
+    def to(self, device: str) -> ProbeData:
+        """Keep the rows on a device, if they are in memory and fit there.
+
+        Parameters
+        ----------
+        device
+            ``"cpu"``, ``"cuda"``, ...
+
+        Returns
+        -------
+        ProbeData
+            With the rows there; or unchanged, with a line in the log, where they do not fit.
+        """
+        if self._held is None or self._held.vector.device == torch.device(device):
+            return self
+        nbytes = self._held.vector.nbytes
+        if torch.device(device).type == "cuda":  # pragma: no cover - needs a GPU
+            free = torch.cuda.mem_get_info(device)[0]
+            if 2 * nbytes > free:
+                logger.info("%r: %.2f GB stay in host memory, the device has %.2f free", self, nbytes / 1e9, free / 1e9)
+                return self
+        return replace(self, _held=self._held._replace(vector=self._held.vector.to(device)))
 
     def batches(self, size: int, seed: Sequence[int] | None = None) -> Iterator[list[Part]]:
         """Go through all samples once.
@@ -240,72 +351,61 @@ class ProbeData:
         """
         pools = self._pools(seed)
         order = np.concatenate([pool.samples for pool in pools])
-        ends = np.cumsum([len(pool.samples) for pool in pools])
         chunks = [order[start : start + size] for start in range(0, len(order), size)]
-        if self.in_memory:
-            yield from (self._parts(chunk, self._held) for chunk in chunks)
+        if self._held is not None:
+            yield from (self._parts(chunk, [self._held]) for chunk in chunks)
             return
-        held: dict[int, Rows] = {}
+        ends = np.cumsum([len(pool.samples) for pool in pools])
+        held: dict[int, Held] = {}
         loaded = done = used = 0
         with ThreadPoolExecutor(1) as reader:
             pending = reader.submit(self._load, pools[0])
             for chunk in chunks:
                 used += len(chunk)
                 while loaded == 0 or ends[loaded - 1] < used:
-                    held |= pending.result()
+                    held[loaded] = pending.result()
                     loaded += 1
                     if loaded < len(pools):
                         pending = reader.submit(self._load, pools[loaded])
-                parts = self._parts(chunk, held)
+                parts = self._parts(chunk, list(held.values()))
                 while done < loaded and ends[done] <= used:
-                    for block in pools[done].blocks:
-                        del held[int(block)]
+                    del held[done]
                     done += 1
                 yield parts
 
-    def _block_of(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.searchsorted(self._first_sample, samples, side="right") - 1
-
     def _pools(self, seed: Sequence[int] | None) -> list[_Pool]:
         """Group the blocks, and the samples of each group, in the order of a seed."""
-        block_of = self._block_of(self.samples)
-        blocks = np.unique(block_of)
+        block_of = self._source.block_of(self.samples)
+        blocks, place = np.unique(block_of, return_inverse=True)
         rng = None if seed is None else np.random.default_rng(seed)
+        rank = np.arange(len(blocks))
         if rng is not None:
             blocks = rng.permutation(blocks)
-        pool_of = np.zeros(len(self._first_sample), np.int64)
-        pool_of[blocks] = np.arange(len(blocks)) // POOL_BLOCKS
-        order = np.argsort(pool_of[block_of], kind="stable")
-        ends = np.cumsum(np.bincount(pool_of[block_of]))
+            rank = np.argsort(blocks)
+        pool_of = rank[place] // POOL_BLOCKS
+        order = np.argsort(pool_of, kind="stable")
+        ends = np.cumsum(np.bincount(pool_of))
         pools = []
         for number, samples in enumerate(np.split(self.samples[order], ends[:-1])):
             group = blocks[number * POOL_BLOCKS : (number + 1) * POOL_BLOCKS]
             pools.append(_Pool(group, samples if rng is None else rng.permutation(samples)))
         return pools
 
-    def _load(self, pool: _Pool) -> dict[int, Rows]:
-        """Read a pool's blocks; of a block that few samples are wanted of, only these."""
-        assert self._embedding is not None
+    def _load(self, pool: _Pool) -> Held:
+        """Read a pool's samples."""
         wanted = np.sort(pool.samples)
-        block_of = self._block_of(wanted)
-        rows = {}
-        for block in pool.blocks.tolist():
-            here, every = wanted[block_of == block], self._embedding.block_samples(block)
-            whole = self._embedding.read_block(block) if 2 * len(here) > len(every) else self._embedding.read(here)
-            rows[block] = _subset(whole, here)
-        return rows
+        return hold(self._source.load(wanted, [wanted]))
 
-    def _parts(self, chunk: NDArray[np.int64], held: dict[int, Rows]) -> list[Part]:
+    def _parts(self, chunk: NDArray[np.int64], held: list[Held]) -> list[Part]:
         """Copy the rows of some samples next to each other, about 50,000 nucleotides at a time."""
         before = np.cumsum(self.targets.lengths[chunk]) - self.targets.lengths[chunk]
         cuts = np.flatnonzero(np.diff(before // PART_NUCLEOTIDES)) + 1
         return [self._part(samples, held) for samples in np.split(chunk, cuts)]
 
-    def _part(self, samples: NDArray[np.int64], held: dict[int, Rows]) -> Part:
+    def _part(self, samples: NDArray[np.int64], held: list[Held]) -> Part:
         vectors, spans = [], []
-        for sample, block in zip(samples.tolist(), self._block_of(samples).tolist(), strict=True):
-            rows = held[block]
-            place = int(np.searchsorted(rows.samples, sample))
+        for sample in samples.tolist():
+            rows, place = next(found for one in held if (found := one.find(sample)) is not None)
             part = slice(int(rows.first_row[place]), int(rows.first_row[place + 1]))
             vectors.append(rows.vector[part])
             spans.append(rows.span[part])
@@ -315,8 +415,7 @@ class ProbeData:
                     f"{self.targets.lengths[sample]:,}. Run `embedstore verify` on the store."
                 )
         first_row = np.concatenate([[0], np.cumsum([len(span) for span in spans])])
-        vector = torch.from_numpy(np.concatenate(vectors))
-        return Part(samples, vector, np.concatenate(spans), first_row, self.targets.of(samples))
+        return Part(samples, torch.cat(vectors), np.concatenate(spans), first_row, self.targets.of(samples))
 
 
 def describe(store: Store, task: str, model: str, splits: Sequence[str]) -> dict[str, Any]:
@@ -340,36 +439,7 @@ def describe(store: Store, task: str, model: str, splits: Sequence[str]) -> dict
         "task": task,
         "model": model,
         "record": store.record(task).to_dict(),
-        "embedding": dict(store.embedding(task, model).fingerprint),
+        "embedding": dict(open_rows(store, task, model).fingerprint),
         "digest": dict(store.task_digests(task)),
         "splits": list(splits),
     }
-
-
-def _subset(rows: Rows, samples: NDArray[np.int64]) -> Rows:
-    """Copy the rows of some of the samples, so that the others' memory is free again."""
-    if len(samples) == len(rows.samples):
-        return rows
-    places = np.searchsorted(rows.samples, samples)
-    kept = [slice(rows.first_row[place], rows.first_row[place + 1]) for place in places]
-    first_row = np.concatenate([[0], np.cumsum([part.stop - part.start for part in kept])])
-    return type(rows)(
-        samples,
-        np.concatenate([rows.vector[part] for part in kept]),
-        np.concatenate([rows.span[part] for part in kept]),
-        first_row,
-    )
-
-
-def _free_memory() -> int:
-    """Return the bytes that can be had now, within the limit of a job's control group where there is one."""
-    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    try:
-        lines = _MEMORY.read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-        limit = (_GROUP / "memory.max").read_text().strip()
-        if limit != "max":
-            free = min(free, int(limit) - int((_GROUP / "memory.current").read_text()))
-    except (OSError, StopIteration):
-        logger.debug("no /proc/meminfo or control group here: counting free pages only")
-    return free

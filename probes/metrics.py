@@ -5,11 +5,12 @@ Nucleotides of one gene, or bins of one region, are not independent: intervals c
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from embedstore.errors import InputError
+from embedstore.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from embedstore.tasks.records import TaskRecord
 
 METRICS = {"class": ("mcc",), "multilabel": ("auroc", "auprc"), "value": ("r2",)}
-"""Metrics that a task of each type can have."""
+"""Metrics that a task of each type can have. What else `per_target` knows are columns of tables."""
 
 
 def confusions(
@@ -59,7 +60,7 @@ def mcc(counts: ArrayLike) -> NDArray[np.float64]:
     """Matthews correlation of any number of classes from confusion matrices.
 
     Source: Gorodkin 2004, Comput. Biol. Chem. 28:367; equal to `sklearn.metrics.matthews_corrcoef`, and 0 where that is
-    0 because all labels or all predictions are one class.
+    0 because all labels or all predictions are one class. NaN where nothing is counted.
 
     Parameters
     ----------
@@ -81,7 +82,8 @@ def mcc(counts: ArrayLike) -> NDArray[np.float64]:
     n = true.sum(axis=-1)
     covariance = np.trace(matrix, axis1=-2, axis2=-1) * n - (true * predicted).sum(axis=-1)
     spread = (n**2 - (true**2).sum(axis=-1)) * (n**2 - (predicted**2).sum(axis=-1))
-    return np.asarray(np.divide(covariance, np.sqrt(spread), out=np.zeros_like(n), where=spread > 0))
+    undefined = np.where(n > 0, 0.0, np.nan)
+    return np.asarray(np.divide(covariance, np.sqrt(spread), out=undefined, where=spread > 0))
 
 
 def auroc(target: NDArray[np.floating], score: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -164,6 +166,37 @@ def r2(target: NDArray[np.floating], prediction: NDArray[np.floating]) -> NDArra
     return _per_target(r2_score, target, prediction)
 
 
+def correlation(
+    target: NDArray[np.floating], prediction: NDArray[np.floating], kind: str = "pearson"
+) -> NDArray[np.float64]:
+    """Correlation per target.
+
+    Parameters
+    ----------
+    target
+        (position, target) values, NaN where there is no label.
+    prediction
+        (position, target) predicted values.
+    kind
+        ``"pearson"`` (default), or ``"spearman"``, that of ranks, ties sharing the mean of theirs.
+
+    Returns
+    -------
+    numpy.ndarray
+        (target,) float64, NaN where a target's values, or all that is predicted for it, are alike.
+    """
+    from scipy.stats import pearsonr, spearmanr
+
+    function: Any = {"pearson": pearsonr, "spearman": spearmanr}[kind]
+
+    def correlate(truth: NDArray[np.floating], said: NDArray[np.floating]) -> float:
+        if said.min() == said.max():  # SciPy would warn.
+            return float("nan")
+        return float(function(truth.astype(np.float64), said.astype(np.float64)).statistic)
+
+    return _per_target(correlate, target, prediction)
+
+
 def _per_target(
     function: Callable[..., float], target: NDArray[np.floating], score: NDArray[np.floating]
 ) -> NDArray[np.float64]:
@@ -199,6 +232,15 @@ def ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
     return quotient
 
 
+_PER_POSITION: dict[str, Callable[..., NDArray[np.float64]]] = {
+    "auroc": auroc,
+    "auprc": auprc,
+    "r2": r2,
+    "pearson": correlation,
+    "spearman": partial(correlation, kind="spearman"),
+}
+
+
 class Scores(NamedTuple):
     """What a probe said about some samples, with what is true; all that metrics and intervals need.
 
@@ -214,6 +256,10 @@ class Scores(NamedTuple):
         Other types: (position, target) float32, NaN where there is no label, else None.
     score
         Other types: (position, target) float32, else None.
+    exons
+        Tasks with exons: (sample, count) int64, see `probes.exons.EXON_COUNTS`, else None.
+    calibration
+        Where there are probabilities: (bin, 3) float64, see `probes.calibration.calibration_counts`, else None.
     """
 
     loss: float
@@ -221,15 +267,56 @@ class Scores(NamedTuple):
     sample: NDArray[np.int64] | None = None
     target: NDArray[np.float32] | None = None
     score: NDArray[np.float32] | None = None
+    exons: NDArray[np.int64] | None = None
+    calibration: NDArray[np.float64] | None = None
 
 
-def per_target(metric: str, scores: Scores) -> NDArray[np.float64]:
-    """Return a metric for every target; one value for MCC.
+def summed(
+    metric: str, scores: Scores
+) -> tuple[NDArray[np.int64], Callable[[NDArray[Any]], NDArray[np.float64]]] | None:
+    """Return the counts per sample that a metric needs no more than the sum of, and the metric of such sums.
 
     Parameters
     ----------
     metric
-        ``"mcc"``, ``"auroc"``, ``"auprc"`` or ``"r2"``.
+        ``"mcc"``, one of `probes.exons.EXON_METRICS`, or one that needs every position.
+    scores
+        Predictions and truth.
+
+    Returns
+    -------
+    tuple or None
+        (sample, ...) counts and what takes (..., ...) sums of them; None where the metric needs every position.
+
+    Raises
+    ------
+    InputError
+        The metric is unknown, or these scores are of a task of another type.
+    """
+    from probes.exons import EXON_METRICS, exon_metric
+
+    if metric in _PER_POSITION:
+        if scores.target is None:
+            raise InputError(f"{metric} needs a score of every position; these scores are of a task of classes.")
+        return None
+    if metric not in ("mcc", *EXON_METRICS):
+        raise InputError(f"no metric {metric!r}.{did_you_mean(metric, ('mcc', *_PER_POSITION, *EXON_METRICS))}")
+    counts = scores.confusion if metric == "mcc" else scores.exons
+    if counts is None:
+        raise InputError(
+            f"{metric} needs a task of {'classes' if metric == 'mcc' else 'exons'}; these scores have none."
+        )
+    return counts, mcc if metric == "mcc" else partial(exon_metric, metric)
+
+
+def per_target(metric: str, scores: Scores) -> NDArray[np.float64]:
+    """Return a metric for every target; one value for those of classes.
+
+    Parameters
+    ----------
+    metric
+        ``"mcc"``, ``"auroc"``, ``"auprc"``, ``"r2"``, ``"pearson"``, ``"spearman"``, or one of
+        `probes.exons.EXON_METRICS`.
     scores
         Predictions and truth.
 
@@ -237,13 +324,19 @@ def per_target(metric: str, scores: Scores) -> NDArray[np.float64]:
     -------
     numpy.ndarray
         (target,) float64, NaN where it is not defined.
+
+    Raises
+    ------
+    InputError
+        The metric is unknown, or these scores are of a task of another type.
     """
-    if metric == "mcc":
-        assert scores.confusion is not None
-        return mcc(scores.confusion.sum(axis=0))[None]
+    sums = summed(metric, scores)
+    if sums is not None:
+        counts, function = sums
+        return function(counts.sum(axis=0))[None]
     assert scores.target is not None
     assert scores.score is not None
-    return {"auroc": auroc, "auprc": auprc, "r2": r2}[metric](scores.target, scores.score)
+    return _PER_POSITION[metric](scores.target, scores.score)
 
 
 def mean_defined(values: NDArray[np.float64]) -> float:
@@ -302,7 +395,7 @@ def per_class(scores: Scores, names: tuple[str, ...]) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Classes: name, n (true), predicted, precision, recall, f1. 0/1 targets: name, n, positives, base_rate, auroc,
-        auprc. Values: name, n, r2, rmse. NaN where it is not defined.
+        auprc. Values: name, n, r2, pearson, spearman, rmse. NaN where it is not defined.
     """
     import pandas as pd
 
@@ -332,5 +425,11 @@ def per_class(scores: Scores, names: tuple[str, ...]) -> pd.DataFrame:
         }
     else:
         error = np.where(known, target - score, 0).astype(np.float64)
-        table = {"n": n, "r2": r2(target, score), "rmse": np.sqrt(ratio((error**2).sum(axis=0), n))}
+        table = {
+            "n": n,
+            "r2": r2(target, score),
+            "pearson": correlation(target, score),
+            "spearman": correlation(target, score, "spearman"),
+            "rmse": np.sqrt(ratio((error**2).sum(axis=0), n)),
+        }
     return pd.DataFrame({"name": names, **table})

@@ -12,12 +12,17 @@ import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+from embedstore.errors import CorruptError, InputError
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from probes.probe import CNNProbe
+    from embedstore.store import Store
+    from probes.base import Probe
+    from probes.metrics import Scores
 
 RESULT = "result.json"
 
@@ -38,13 +43,16 @@ class ProbeResult(NamedTuple):
         The trained probe.
     path
         Folder of the result, None where nothing was written.
+    scores
+        What the probe said of the test samples, with what is true.
     """
 
     row: dict[str, Any]
     history: pd.DataFrame
     per_class: pd.DataFrame
-    probe: CNNProbe
+    probe: Probe
     path: Path | None
+    scores: Scores
 
 
 def digest(spec: dict[str, Any]) -> str:
@@ -111,9 +119,61 @@ def read_row(path: Path) -> dict[str, Any]:
     Returns
     -------
     dict
+
+    Raises
+    ------
+    CorruptError
+        The file does not hold what was written.
     """
-    row: dict[str, Any] = json.loads(path.read_text())
+    try:
+        row = json.loads(path.read_text())
+    except ValueError as error:
+        raise CorruptError(f"{path}: {error}. {_DAMAGED}") from error
+    if not isinstance(row, dict):
+        raise CorruptError(f"{path}: holds a {type(row).__name__}, not names with values. {_DAMAGED}")
     return {key: math.nan if item is None else item for key, item in row.items()}
+
+
+_DAMAGED = "The file is damaged: remove its folder and run the same probe again."
+
+
+def results_folder(store: Store | str | Path) -> Path:
+    """Return where the results of a store are unless a folder is given.
+
+    Parameters
+    ----------
+    store
+        The store, its path or its address.
+
+    Returns
+    -------
+    pathlib.Path
+        Beside a local store, with its name: ``demo/store.zarr`` has ``demo/store.results``. For a store on a server a
+        folder of that name in the working folder.
+
+    Raises
+    ------
+    InputError
+        The store is in memory, or its path has no name.
+
+    Examples
+    --------
+    >>> results_folder("s3://bucket/genes.zarr").as_posix()
+    'genes.results'
+    """
+    place = store if isinstance(store, str | Path) else store.local or store.path
+    text = str(place).removeprefix("file://")
+    if "://" in text and not text.startswith("memory://"):
+        folder, name = Path(), Path(urlsplit(text).path or urlsplit(text).netloc).name
+    elif "://" in text:
+        folder, name = Path(), ""
+    else:
+        path = Path(text).expanduser()
+        path = path if path.name not in ("", "..") else path.resolve()
+        folder, name = path.parent, path.name
+    if not name:
+        raise InputError(f"{text} has no place beside it for results: give the folder for them (out, --out).")
+    return folder / f"{name.removesuffix('.zarr')}.results"
 
 
 def read_results(out: str | Path) -> pd.DataFrame:
@@ -127,11 +187,17 @@ def read_results(out: str | Path) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row per result, sorted by folder; empty where nothing is finished.
+        One row per result, sorted by folder, which is the last column, ``path``. Empty where nothing is finished.
+
+    Raises
+    ------
+    CorruptError
+        A result is damaged; the message names its file.
     """
     import pandas as pd
 
-    return pd.DataFrame([read_row(path) for path in sorted(Path(out).glob(f"*/*/*/{RESULT}"))])
+    found = sorted(Path(out).glob(f"*/*/*/{RESULT}"))
+    return pd.DataFrame([{**read_row(path), "path": str(path.parent)} for path in found])
 
 
 def plot_history(history: pd.DataFrame, ax: Axes | None = None, *, metric: str = "validation metric") -> Axes:

@@ -154,12 +154,28 @@ def layout(span: ArrayLike, first_row: ArrayLike, kernel: int = 3, window: Windo
         rows = len(spans) * kernel
         spans, first, index, start = _convolve(spans, first, kernel)
         gathers.append(_gather(index, start, rows))
+    return Layout(gathers[0], gathers[1], output_gather(spans, first, window))
+
+
+def output_gather(span: ArrayLike, first_row: ArrayLike, window: Window) -> Gather:
+    """Plan the last step of a network: rows become outputs, by repeating or averaging them.
+
+    Parameters
+    ----------
+    span, first_row, window
+        As for `layout`.
+
+    Returns
+    -------
+    Gather
+        One output per nucleotide (the row that stands for it), or per window (the mean over its nucleotides).
+    """
+    spans, first = np.asarray(span, dtype=np.int64), np.asarray(first_row, dtype=np.int64)
     if window is None:
         index = np.repeat(np.arange(len(spans)), spans)
-        gathers.append(_gather(index, np.arange(len(index) + 1), len(spans)))
-    else:
-        gathers.append(_gather(*_average(spans, first, window)))
-    return Layout(*gathers)
+        return selection(index, len(spans))
+    index, start, nucleotides, widths = window_rows(spans, first, window)
+    return _gather(index, start, len(spans), nucleotides / np.repeat(widths, np.diff(start)))
 
 
 def _gather(
@@ -204,10 +220,44 @@ def _convolve(
     return new_span, new_first, table_row[inside], _ends(inside.sum(axis=1))
 
 
-def _average(
+def selection(index: NDArray[np.int64], rows: int) -> Gather:
+    """Plan to take rows by their numbers.
+
+    Parameters
+    ----------
+    index
+        (output,) row of each output.
+    rows
+        How many rows there are.
+
+    Returns
+    -------
+    Gather
+    """
+    return _gather(index, np.arange(len(index) + 1), rows)
+
+
+def window_rows(
     span: NDArray[np.int64], first: NDArray[np.int64], window: int | Literal["all"]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], int, NDArray[np.float64]]:
-    """Return the rows that each window averages, their number, and their share of the window."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Find the rows in each window; one that straddles two windows is in both.
+
+    Parameters
+    ----------
+    span, first, window
+        As for `layout`.
+
+    Returns
+    -------
+    index : numpy.ndarray
+        (entry,) row; the entries of the windows follow one another.
+    start : numpy.ndarray
+        (window + 1,) where each window's entries begin.
+    nucleotides : numpy.ndarray
+        (entry,) nucleotides of the row inside the window.
+    widths : numpy.ndarray
+        (window,) nucleotides of each window.
+    """
     edges = _ends(span)[first]
     lengths = np.diff(edges)
     widths = lengths if window == "all" else np.full(len(lengths), window)
@@ -220,6 +270,5 @@ def _average(
     row = np.repeat(np.arange(len(span)), span)[kept]
     begin = np.flatnonzero(np.diff(number, prepend=-1) | np.diff(row, prepend=-1))
     nucleotides = np.diff(begin, append=len(row))
-    share = nucleotides / np.repeat(widths, windows)[number[begin]]
     start = _ends(np.bincount(number[begin], minlength=int(windows.sum())))
-    return row[begin], start, len(span), share
+    return row[begin], start, nucleotides, np.repeat(widths, windows)

@@ -1,19 +1,22 @@
 from __future__ import annotations
 
 import threading
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from probe_tasks import planted_store
 from toys import ToyModel
 
 import embedstore
 from embedstore import layout, tasks
-from embedstore.errors import CorruptError, IncompleteError, InputError, NotInStoreError
+from embedstore.errors import CorruptError, IncompleteError, InputError, NonFiniteError, NotInStoreError
 from embedstore.rows import Rows
 from embedstore.tasks import Labels
-from probes import dataset
+from probes import dataset, reading
 from probes.dataset import ProbeData
 
 
@@ -30,6 +33,16 @@ def small_pools(monkeypatch, store) -> None:
     monkeypatch.setattr(layout, "SMALLEST_SHARD_BYTES", 4096)
     monkeypatch.setattr(dataset, "POOL_BLOCKS", 3)
     assert store.embedding("planted", "toy").blocks > 4 * dataset.POOL_BLOCKS
+
+
+@cache
+def shared_store() -> embedstore.Store:
+    return planted_store()
+
+
+def split_part(part):
+    bounds = zip(part.first_row[:-1], part.first_row[1:], strict=True)
+    return [(sample, part.vector[a:b]) for sample, (a, b) in zip(part.samples, bounds, strict=True)]
 
 
 def flat(data: ProbeData, size: int, seed=None) -> list[tuple]:
@@ -77,7 +90,7 @@ def test_order_depends_on_the_seed_and_not_on_memory(store) -> None:
     assert order[1, 1] == [s for _, s, *_ in flat(read, 7, (1, 1))]
     assert len({tuple(o) for o in order.values()}) == 3
     # Samples of many blocks, far from each other, meet in a batch.
-    batches = [held._block_of(np.array(order[seed][:7])) for seed in order]
+    batches = [held._source.block_of(np.array(order[seed][:7])) for seed in order]
     assert min(len(set(batch)) for batch in batches) >= 3
     assert max(np.ptp(batch) for batch in batches) > 2 * dataset.POOL_BLOCKS
 
@@ -104,7 +117,7 @@ def test_reading_holds_two_pools_at_most_and_each_block_once_an_epoch(store, mon
     assert max(alive) <= 4
     assert not any(main for main, _ in calls)
     read = [block for _, blocks in calls for block in blocks]
-    assert len(read) == len(set(read)) == len(np.unique(data._block_of(data.samples)))
+    assert len(read) == len(set(read)) == len(np.unique(data._source.block_of(data.samples)))
 
 
 def test_leaving_early_stops_the_reading_thread(store) -> None:
@@ -134,23 +147,24 @@ def test_the_limit_is_compared_with_the_bytes_of_the_rows(store) -> None:
             data = ProbeData.from_store(store, "planted", "toy", split, memory_limit=limit, progress=False)
             assert data.in_memory == held
             assert ("in memory" in repr(data)) == held
-            assert sum(rows.vector.nbytes for rows in data._held.values()) == (nbytes if held else 0)
+            assert (data._held.vector.nbytes if held else 0) == (nbytes if held else 0)
+            assert (data._held is not None) == held
 
 
 def test_free_memory_is_plausible(tmp_path, monkeypatch) -> None:
-    free = dataset._free_memory()
+    free = reading.free_memory()
     assert 1e6 < free < 1e14
     group = tmp_path / "group"
     group.mkdir()
     (group / "memory.max").write_text("5000000\n")
     (group / "memory.current").write_text("2000000\n")
-    monkeypatch.setattr(dataset, "_GROUP", group)
-    assert dataset._free_memory() == 3_000_000
+    monkeypatch.setattr(reading, "_GROUP", group)
+    assert reading.free_memory() == 3_000_000
     (group / "memory.max").write_text("max\n")
-    assert dataset._free_memory() > 3_000_000
-    monkeypatch.setattr(dataset, "_GROUP", tmp_path / "none")
-    monkeypatch.setattr(dataset, "_MEMORY", tmp_path / "none")
-    assert 1e5 < dataset._free_memory() < 1e14
+    assert reading.free_memory() > 3_000_000
+    monkeypatch.setattr(reading, "_GROUP", tmp_path / "none")
+    monkeypatch.setattr(reading, "_MEMORY", tmp_path / "none")
+    assert 1e5 < reading.free_memory() < 1e14
 
 
 def test_rows_of_ones_own() -> None:
@@ -158,7 +172,7 @@ def test_rows_of_ones_own() -> None:
     labels = Labels(np.arange(10, dtype=np.float32), ("nucleotide",))
     record = tasks.TaskRecord(name="mine", level="nucleotide", type="value", metric="r2")
     data = ProbeData.from_rows(rows, labels, record)
-    assert repr(data) == "<ProbeData mine/rows: 2 samples, 5 channels, in memory>"
+    assert repr(data) == "<ProbeData mine/rows: 2 samples, 5 channels, in memory (cpu)>"
     ((part,),) = data.batches(8)
     assert torch.equal(part.vector, torch.eye(5))
     assert part.target[:, 0].tolist() == list(range(10))
@@ -170,8 +184,7 @@ def test_rows_of_ones_own() -> None:
 
 def test_rows_that_do_not_fill_their_sample(store) -> None:
     data = ProbeData.from_store(store, "planted", "toy", "test", progress=False)
-    block, rows = next(iter(data._held.items()))
-    data._held[block] = rows._replace(span=rows.span + 1)
+    data._held.span[:] += 1
     with pytest.raises(CorruptError, match=r"planted/toy: .*the rows of sample \d+ stand for"):
         list(data.batches(8))
 
@@ -196,7 +209,9 @@ def test_a_block_that_is_not_embedded_yet_is_named(store, monkeypatch) -> None:
     with pytest.raises(KeyboardInterrupt):
         embedstore.embed(store, "planted", Failing(), name="half", progress=False)
     for limit in (None, 0):
-        with pytest.raises(IncompleteError, match="is not embedded yet"):
+        with pytest.raises(
+            IncompleteError, match=r"planted/half: \d+ of 18 blocks are not embedded yet; .*again to add"
+        ):
             list(ProbeData.from_store(store, "planted", "half", "train", memory_limit=limit, progress=False).batches(4))
 
 
@@ -216,3 +231,111 @@ def test_what_lacks_rows_is_refused(tmp_path, how):
     what = "the mean of each sample" if "keep" in how else "the rows of some positions"
     with pytest.raises(InputError, match=f"holds {what} only; this probe needs all rows"):
         ProbeData.from_store(store, "t", "toy", "train")
+
+
+def test_means_are_read_where_that_is_all_a_probe_needs() -> None:
+    store = planted_store("sequence", "multilabel")
+    embedstore.embed(store, "planted", ToyModel(width=48), name="means", keep="pooled", progress=False)  # type: ignore[arg-type]
+    rows = ProbeData.from_store(store, "planted", "toy", "train", progress=False)
+    for name in ("toy", "means", "onehot"):
+        for limit in (None, 0):
+            data = ProbeData.from_store(
+                store, "planted", name, "train", pooled=True, memory_limit=limit, progress=False
+            )
+            found = [part for parts in data.batches(5, (1,)) for part in parts]
+            samples = np.concatenate([part.samples for part in found])
+            assert sorted(samples) == rows.samples.tolist()
+            np.testing.assert_array_equal(
+                torch.cat([part.vector for part in found]), store.embedding("planted", name).pooled(samples)
+            )
+            assert np.concatenate([part.span for part in found]).tolist() == rows.targets.lengths[samples].tolist()
+    nucleotides = planted_store()
+    with pytest.raises(InputError, match=r"belong to a nucleotide; the mean of a whole sample \(pooled\)"):
+        ProbeData.from_store(nucleotides, "planted", "toy", "train", pooled=True)
+
+
+def test_what_is_there_is_used_where_that_is_allowed() -> None:
+    store = planted_store()
+    names = sorted(set(store.samples("planted")["split"]))
+    embedstore.embed(store, "planted", ToyModel(), name="some", blocks=[0, 1, 5], progress=False)  # type: ignore[arg-type]
+    embedding = store.embedding("planted", "some")
+    there = [sample for block in (0, 1, 5) for sample in embedding.block_samples(block)]
+    data = ProbeData.from_store(store, "planted", "some", names, allow_partial=True, progress=False)
+    assert data.samples.tolist() == there
+    assert data.blocks_missing == embedding.blocks - 3
+    whole = ProbeData.from_store(store, "planted", "toy", names, allow_partial=True, progress=False)
+    assert (len(whole), whole.blocks_missing) == (48, 0)
+    embedstore.embed(store, "planted", ToyModel(), name="none", blocks=[], progress=False)  # type: ignore[arg-type]
+    with pytest.raises(IncompleteError, match="none of the samples that are needed here is"):
+        ProbeData.from_store(store, "planted", "none", names, allow_partial=True, progress=False)
+
+
+@given(st.data())
+@settings(max_examples=25, deadline=None)
+def test_samples_taken_out_are_those_of_the_places(data) -> None:
+    store = shared_store()
+    whole = ProbeData.from_store(store, "planted", "toy", "train", progress=False)
+    places = data.draw(st.lists(st.integers(0, len(whole) - 1), min_size=1, unique=True))
+    some = whole[np.array(places)]
+    assert some.samples.tolist() == sorted(whole.samples[places])
+    assert some.description["samples"] != whole[np.array([0, 1, 2])].description["samples"] or len(places) == 3
+    every = {int(sample): vector for parts in whole.batches(100) for p in parts for sample, vector in split_part(p)}
+    for parts in some.batches(4, (3,)):
+        for part in parts:
+            for sample, vector in split_part(part):
+                assert torch.equal(vector, every[int(sample)])
+
+
+def test_places_that_name_no_set_of_samples() -> None:
+    data = ProbeData.from_store(shared_store(), "planted", "toy", "train", progress=False)
+    for places, what in (
+        ([1, 1], "the same sample twice"),
+        ([], "no sample"),
+        (np.zeros(len(data), bool), "no sample"),
+    ):
+        with pytest.raises(InputError, match=f"name {what}"):
+            data[np.array(places, dtype=None if len(places) else int)]
+
+
+def test_samples_shared_between_training_and_validation_are_found() -> None:
+    data = ProbeData.from_store(shared_store(), "planted", "toy", ["train", "valid"], progress=False)
+    valid = ProbeData.from_store(shared_store(), "planted", "toy", "valid", progress=False)
+    with pytest.raises(InputError, match=f"share {len(valid)} samples, the first is sample {valid.samples[0]}"):
+        data.check_apart(valid)
+    ProbeData.from_store(shared_store(), "planted", "toy", "train", progress=False).check_apart(valid)
+
+
+def test_labels_that_are_all_alike() -> None:
+    record = tasks.TaskRecord(name="t", level="sequence", type="multilabel", names=("a", "b"), metric="auroc")
+    rows = Rows(np.arange(3), np.ones((3, 2), np.float32), np.ones(3, int), np.arange(4))
+    for values, wrong in (([[1, 0], [1, 0], [1, 0]], True), ([[1, 0], [1, 1], [1, 0]], False)):
+        data = ProbeData.from_rows(rows, Labels(np.array(values, np.uint8), ("sample", "target")), record)
+        if wrong:
+            with pytest.raises(InputError, match="splits given have one value only, 1, in every target"):
+                data.check_labels()
+        else:
+            data.check_labels()
+    one = tasks.TaskRecord(name="t", level="sequence", type="class", names=("a", "b"), metric="mcc")
+    bare = ProbeData.from_rows(rows, Labels(np.full(3, -100, np.int16), ("sample",)), one)
+    with pytest.raises(InputError, match="have no label in every target"):
+        bare.check_labels()
+
+
+def test_rows_that_are_not_finite_are_refused() -> None:
+    vector = np.ones((4, 2), np.float32)
+    vector[2, 1] = np.nan
+    rows = Rows(np.arange(2), vector, np.ones(4, int), np.array([0, 2, 4]))
+    record = tasks.TaskRecord(name="mine", level="nucleotide", type="value", metric="r2")
+    with pytest.raises(NonFiniteError, match="mine: 1 of 4 rows hold NaN or infinity; the first is of sample 1"):
+        ProbeData.from_rows(rows, Labels(np.zeros(4, np.float32), ("nucleotide",)), record)
+
+
+def test_rows_go_to_a_device_where_they_are_in_memory() -> None:
+    store = shared_store()
+    held = ProbeData.from_store(store, "planted", "toy", "train", progress=False)
+    assert held.to("cpu") is held
+    moved = held.to("meta")
+    assert "in memory (meta)" in repr(moved)
+    assert next(iter(moved.batches(4)))[0].vector.device.type == "meta"
+    streamed = ProbeData.from_store(store, "planted", "toy", "train", memory_limit=0, progress=False)
+    assert streamed.to("meta") is streamed

@@ -11,7 +11,7 @@ from probe_tasks import planted_store
 
 import probes
 from embedstore.errors import InputError
-from probes import experiment, results, training
+from probes import planning, results, training
 from probes.experiment import run_probe, split_roles
 from probes.probe import CNNProbe
 
@@ -56,7 +56,8 @@ def test_the_recipe_of_the_task_is_used_and_can_be_overridden(store, finished) -
 def test_what_is_written(finished) -> None:
     files = {path.name for path in finished.path.iterdir()}
     assert files == {
-        "spec.json", "probe.safetensors", "history.jsonl", "per_class.csv", "curves.png", "curves.csv", "result.json"
+        "spec.json", "probe.safetensors", "history.jsonl", "per_class.csv", "curves.png", "curves.csv", "result.json",
+        "scores.npz",
     }  # fmt: skip
     assert finished.path.parts[-3:-1] == ("planted", "toy")
     spec = json.loads((finished.path / "spec.json").read_text())
@@ -190,4 +191,4 @@ def test_names_of_the_package() -> None:
     assert all(getattr(probes, name) is not None for name in probes.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = probes.nothing
-    assert experiment.SPEC_VERSION == 1
+    assert planning.SPEC_VERSION == 2

@@ -205,11 +205,11 @@ def test_positive_weight_finds_more_positives() -> None:
 def test_an_interrupt_keeps_the_best_weights(store, monkeypatch) -> None:
     evaluate, calls = training.evaluate, []
 
-    def interrupted(network, data, settings):
+    def interrupted(outputs, data, **options):
         calls.append(1)
         if len(calls) == 5:
             raise KeyboardInterrupt
-        return evaluate(network, data, settings)
+        return evaluate(outputs, data, **options)
 
     monkeypatch.setattr(training, "evaluate", interrupted)
     probe = CNNProbe(**QUICK)
@@ -254,12 +254,16 @@ def test_refusals(store, fitted) -> None:
     ):
         with pytest.raises(InputError, match=f"{name} must be .*; got {value}"):
             CNNProbe(**QUICK | {name: value}).fit(train)
-    with pytest.raises(InputError, match="trained on 48 channels; <ProbeData planted/onehot.*> has 4"):
+    with pytest.raises(InputError, match=r"trained on planted/toy; .*planted/onehot.*made differently \(architecture"):
         fitted.predict(split(store, "test", "onehot"))
+    for name, value in (("schedule", "cosin"), ("decay", "some"), ("precision", "float16")):
+        with pytest.raises(InputError, match=f"{name} is {value!r}; it must be one of"):
+            CNNProbe(**QUICK | {name: value}).fit(train)
     with pytest.raises(NonFiniteError, match="the loss is nan in epoch 1, on the batch of samples"):
         CNNProbe(**QUICK | {"learning_rate": 1e30}).fit(train)
     rows = Rows(np.arange(2), np.ones((2, 3), np.float32), np.ones(2, int), np.arange(3))
     record = TaskRecord(name="alike", level="sequence", type="multilabel", names=("x",), metric="auroc")
     alike = ProbeData.from_rows(rows, Labels(np.ones((2, 1), np.uint8), ("sample", "target")), record)
+    train_of_two = ProbeData.from_rows(rows, Labels(np.array([[0], [1]], np.uint8), ("sample", "target")), record)
     with pytest.raises(InputError, match="auroc is not defined on the validation samples"):
-        CNNProbe(**QUICK).fit(alike, alike)
+        CNNProbe(**QUICK).fit(train_of_two, alike)

@@ -1,0 +1,140 @@
+"""What a probe said about the test samples, on disk; and what its metric is not defined for."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedstore.errors import CorruptError
+from probes.metrics import Scores, per_target
+from probes.results import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+# What NumPy and zipfile raise on bytes that are no archive of arrays, or one that is damaged.
+_DAMAGE = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def save_scores(path: str | Path, scores: Scores) -> None:
+    """Write scores to a file, whole or not at all.
+
+    The file is put together in memory: as many bytes more as it will have.
+
+    Parameters
+    ----------
+    path
+        The file, ``.npz``; one of that name is replaced.
+    scores
+        Predictions and truth.
+    """
+    arrays = {name: value for name, value in scores._asdict().items() if value is not None}
+    buffer = io.BytesIO()
+    # The checksums of the archive's parts do not say that a part is gone.
+    np.savez_compressed(buffer, fields=np.array(list(arrays)), **arrays)
+    write_atomically(Path(path), buffer.getvalue())
+
+
+def load_scores(path: str | Path) -> Scores:
+    """Read scores that `save_scores` wrote.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    probes.metrics.Scores
+        Equal to what was saved, to the bit.
+
+    Raises
+    ------
+    CorruptError
+        The file is damaged, or something else.
+    FileNotFoundError
+        There is none.
+    """
+    data = Path(path).read_bytes()
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            arrays = dict(file)
+        if arrays.pop("fields").tolist() != list(arrays):
+            raise ValueError(f"it holds {', '.join(arrays)}")
+        return Scores(float(arrays.pop("loss")), **arrays)
+    except _DAMAGE as error:
+        raise CorruptError(
+            f"{path}: not the scores of a probe, or damaged ({error}). Delete the folder of this result and run the "
+            "probe again."
+        ) from error
+
+
+def undefined(metric: str, scores: Scores, names: Sequence[str]) -> list[str]:
+    """Name the targets that a metric is not defined for, so that its mean leaves them out.
+
+    Parameters
+    ----------
+    metric
+        See `per_target`.
+    scores
+        Predictions and truth.
+    names
+        Names of the targets or classes.
+
+    Returns
+    -------
+    list of str
+        All names where a metric over all classes is not defined.
+    """
+    values = per_target(metric, scores)
+    missing = np.isnan(values) if len(values) == len(names) else np.full(len(names), np.isnan(values).any())
+    return [name for name, gone in zip(names, missing.tolist(), strict=True) if gone]
+
+
+def undefined_note(metric: str, scores: Scores, names: Sequence[str], shown: int = 5) -> str:
+    """Say which targets a metric leaves out.
+
+    Parameters
+    ----------
+    metric
+        See `per_target`.
+    scores
+        Predictions and truth.
+    names
+        Names of the targets or classes.
+    shown
+        Names to write out, default 5.
+
+    Returns
+    -------
+    str
+        One sentence; empty where the metric is defined for all.
+    """
+    missing = undefined(metric, scores, names)
+    if not missing:
+        return ""
+    more = f" and {len(missing) - shown:,} more" if len(missing) > shown else ""
+    return (
+        f"{metric} is not defined for {len(missing):,} of {len(names):,}, whose labels are all alike or missing; its "
+        f"mean leaves them out: {', '.join(missing[:shown])}{more}"
+    )
