@@ -56,7 +56,7 @@ def _summary(result: DemoResult) -> str:
     """Return the tables, where things are, and what to type next."""
     import pandas as pd
 
-    from analysis.demo import ONE_HOT, TASK, TRAINED, UNTRAINED
+    from analysis.demo import ONE_HOT, SWEEP, TASK, TRAINED, UNTRAINED
 
     genes, variants = result.gene_finding, result.variants
     about = {
@@ -87,7 +87,8 @@ Figures, with their numbers as CSV beside them: {", ".join(str(path) for path in
 The store is {store}. What to type next:
 
   embedstore info {store}
-  embedstore probe {TASK} --model {TRAINED} --store {store} --out {result.folder / "results"} --epochs 30 --batch-size 8
+  embedstore sweep {result.folder / SWEEP}
+  embedstore probe {TASK} --model {TRAINED} --store {store} --recipe best --epochs 30
   python -c "import embedstore; print(embedstore.open_store('{store}').open('{TASK}', '{TRAINED}'))"
 """
 

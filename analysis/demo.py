@@ -31,6 +31,8 @@ _PROBE: dict[str, Any] = {"batch_size": 8, "epochs": 15, "seed": 0}
 _VARIANTS = 200
 _INPUTS = ("genome.fa", "gene_finding.bed", "gene_finding.hdf5", "pretraining.fa", "variants.csv")
 _SETTINGS = "demo.json"
+SWEEP = "sweep.toml"
+"""File that asks for more probes of the demonstration, for ``embedstore sweep``."""
 
 
 class DemoResult(NamedTuple):
@@ -104,6 +106,7 @@ def run_demo(
     from embedstore import open_store
     from embedstore.models.pretrain import pretrain
     from embedstore.simulate import simulate_genome
+    from probes.results import results_folder
 
     if minutes is None and steps is None:
         steps = STEPS
@@ -127,7 +130,8 @@ def run_demo(
     _write_untrained(folder / UNTRAINED, seed)
     store = open_store(folder / "store.zarr", mode="a")
     _embed(store, folder, progress)
-    gene_finding, predicted = _probe(store, folder / "results", progress)
+    gene_finding, predicted = _probe(store, results_folder(store), progress)
+    (folder / SWEEP).write_text(_sweep(), encoding="utf-8")
     variants, scores = _score(store)
     figures = [
         _draw_gene(folder / "figures", store, predicted),
@@ -219,6 +223,32 @@ def _probe(store: Store, out: Path, progress: bool) -> tuple[pd.DataFrame, dict[
         rows.append({"model": name, "value": result.row["test"], **kept})
         predicted[name] = result.probe.predict(ProbeData.from_store(store, TASK, name, "test", progress=False))
     return pd.DataFrame(rows), predicted
+
+
+def _sweep() -> str:
+    """Return a sweep of the probes that were trained, which are found again, and of baselines."""
+    models = json.dumps([TRAINED, UNTRAINED, ONE_HOT])
+    settings = ", ".join(f"{name} = {value}" for name, value in _PROBE.items() if name != "seed")
+    return f"""# embedstore sweep {SWEEP} trains what is asked for here and is not there yet, and prints one table.
+store = "store.zarr"
+
+[[run]]
+tasks = ["{TASK}"]
+models = {models}
+probes = ["cnn"]
+seeds = [{_PROBE["seed"]}]
+settings = {{ {settings} }}
+
+[[run]]
+tasks = ["{TASK}"]
+models = ["{TRAINED}", "{UNTRAINED}", "kmer4", "gc"]
+probes = ["ridge"]
+
+[[run]]
+tasks = ["{TASK}"]
+models = ["{ONE_HOT}"]
+probes = ["majority"]
+"""
 
 
 def _score(store: Store) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -95,11 +95,11 @@ def in_memory(rows: Rows, labels: list[np.ndarray], size: int = BATCH) -> Iterat
         yield collate(x, [labels[i] for i in pick])
 
 
-def from_tar(path: Path) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield padded batches from BEND's format."""
+def from_tar(path: Path, shuffle: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield padded batches from BEND's format, through a buffer of `shuffle` samples."""
     x: list[np.ndarray] = []
     y: list[np.ndarray] = []
-    for sample in wds.WebDataset(str(path), shardshuffle=False, empty_check=False):
+    for sample in wds.WebDataset(str(path), shardshuffle=False, empty_check=False).shuffle(shuffle):
         x.append(np.load(io.BytesIO(sample["input.npy"]))[0])
         y.append(np.load(io.BytesIO(sample["output.npy"])))
         if len(x) == BATCH:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
 import shlex
@@ -95,7 +96,7 @@ def test_the_gene_that_is_shown_is_a_test_window_with_its_own_labels(result):
 
 
 def test_a_second_run_computes_nothing_again(result, small):
-    folders = [result.store, result.folder / "resnet_lm", result.folder / "results"]
+    folders = [result.store, result.folder / "resnet_lm", result.folder / "store.results"]
 
     def state():
         files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
@@ -107,6 +108,17 @@ def test_a_second_run_computes_nothing_again(result, small):
     assert state() == before
     pd.testing.assert_frame_equal(again.gene_finding, result.gene_finding)
     pd.testing.assert_frame_equal(again.variants, result.variants)
+
+
+def test_the_sweep_that_is_offered_finds_what_was_trained_and_adds_baselines(result, capsys):
+    assert cli.main(["sweep", str(result.folder / "sweep.toml")]) == 0
+    shown = capsys.readouterr().out
+    assert "8 of 8 probes are finished, 3 of them before this run" in shown
+    for name in ("resnet_lm", "resnet_untrained", "onehot", "kmer4", "gc", "majority"):
+        assert name in shown
+    assert cli.main(["results", str(result.store), "--format", "csv"]) == 0
+    table = pd.read_csv(io.StringIO(capsys.readouterr().out), comment="#")
+    assert len(table) == 8
 
 
 def test_other_settings_in_the_same_folder_are_refused(result, small):
@@ -176,13 +188,14 @@ def test_what_is_printed_are_the_tables(result, printed):
 
 
 def test_what_to_type_next_can_be_typed(result, printed, capsys, monkeypatch):
-    info, probe, python = [
+    info, sweep, probe, python = [
         shlex.split(line) for line in printed.splitlines() if line.startswith(("  embedstore", "  python"))
     ]
     assert cli.main(info[1:]) == 0
     shown = capsys.readouterr().out
     assert "gene_finding" in shown
     assert "splice_variants" in shown
+    assert sweep == ["embedstore", "sweep", str(result.folder / "sweep.toml")]
     arguments = cli.build_parser().parse_args(probe[1:])
     assert (arguments.task, arguments.model, arguments.store) == ("gene_finding", "resnet_lm", str(result.store))
     exec(python[2])
