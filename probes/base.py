@@ -98,6 +98,26 @@ class Probe(BaseEstimator):  # type: ignore[misc]
             The rest of what `save` wrote, from `about`.
         """
 
+    def check_fits(self, record: TaskRecord, outputs: int, width: int, lengths: NDArray[np.int64]) -> None:
+        """Refuse a task or rows that the probe is not for, or parameters out of range, before any row is read.
+
+        Parameters
+        ----------
+        record
+            The task's record.
+        outputs
+            Classes or targets.
+        width
+            Channels of the rows.
+        lengths
+            Nucleotides of the samples.
+
+        Raises
+        ------
+        InputError
+            They do not fit.
+        """
+
     def about(self) -> dict[str, Any]:
         """Return what `take_weights` needs besides the weights, as data that JSON can hold.
 

@@ -24,7 +24,7 @@ from embedstore.errors import (
     did_you_mean,
 )
 from embedstore.progress import progress_bar
-from probes.reading import Held, Source, check_kept, free_memory, hold, open_rows
+from probes.reading import Held, Source, check_kept, free_memory, hold, open_rows, take
 from probes.targets import Targets, labelled
 
 if TYPE_CHECKING:
@@ -335,7 +335,8 @@ class ProbeData:
     def batches(self, size: int, seed: Sequence[int] | None = None) -> Iterator[list[Part]]:
         """Go through all samples once.
 
-        Where rows are not held in memory, one thread reads the next eight blocks while these are used.
+        Where rows are not held in memory, one thread reads the next blocks (one in order, else eight) while these are
+        used.
 
         Parameters
         ----------
@@ -382,12 +383,13 @@ class ProbeData:
         if rng is not None:
             blocks = rng.permutation(blocks)
             rank = np.argsort(blocks)
-        pool_of = rank[place] // POOL_BLOCKS
+        together = 1 if rng is None else POOL_BLOCKS  # in order there is nothing to shuffle, and less to hold
+        pool_of = rank[place] // together
         order = np.argsort(pool_of, kind="stable")
         ends = np.cumsum(np.bincount(pool_of))
         pools = []
         for number, samples in enumerate(np.split(self.samples[order], ends[:-1])):
-            group = blocks[number * POOL_BLOCKS : (number + 1) * POOL_BLOCKS]
+            group = blocks[number * together : (number + 1) * together]
             pools.append(_Pool(group, samples if rng is None else rng.permutation(samples)))
         return pools
 
@@ -397,25 +399,23 @@ class ProbeData:
         return hold(self._source.load(wanted, [wanted]))
 
     def _parts(self, chunk: NDArray[np.int64], held: list[Held]) -> list[Part]:
-        """Copy the rows of some samples next to each other, about 50,000 nucleotides at a time."""
-        before = np.cumsum(self.targets.lengths[chunk]) - self.targets.lengths[chunk]
+        """Put the rows of some samples next to each other, about 50,000 nucleotides, or means, at a time."""
+        sizes = np.ones(len(chunk), np.int64) if self._source.pooled else self.targets.lengths[chunk]
+        before = np.cumsum(sizes) - sizes
         cuts = np.flatnonzero(np.diff(before // PART_NUCLEOTIDES)) + 1
         return [self._part(samples, held) for samples in np.split(chunk, cuts)]
 
     def _part(self, samples: NDArray[np.int64], held: list[Held]) -> Part:
-        vectors, spans = [], []
-        for sample in samples.tolist():
-            rows, place = next(found for one in held if (found := one.find(sample)) is not None)
-            part = slice(int(rows.first_row[place]), int(rows.first_row[place + 1]))
-            vectors.append(rows.vector[part])
-            spans.append(rows.span[part])
-            if spans[-1].sum() != self.targets.lengths[sample]:
-                raise CorruptError(
-                    f"{self!r}: the rows of sample {sample} stand for {spans[-1].sum():,} nucleotides; the sample has "
-                    f"{self.targets.lengths[sample]:,}. Run `embedstore verify` on the store."
-                )
-        first_row = np.concatenate([[0], np.cumsum([len(span) for span in spans])])
-        return Part(samples, torch.cat(vectors), np.concatenate(spans), first_row, self.targets.of(samples))
+        rows = take(held, samples)
+        nucleotides = np.add.reduceat(rows.span, rows.first_row[:-1])
+        wrong = np.flatnonzero(nucleotides != self.targets.lengths[samples])
+        if len(wrong):
+            sample, found = samples[wrong[0]], nucleotides[wrong[0]]
+            raise CorruptError(
+                f"{self!r}: the rows of sample {sample} stand for {found:,} nucleotides; the sample has "
+                f"{self.targets.lengths[sample]:,}. Run `embedstore verify` on the store."
+            )
+        return Part(samples, rows.vector, rows.span, rows.first_row, self.targets.of(samples))
 
 
 def describe(store: Store, task: str, model: str, splits: Sequence[str]) -> dict[str, Any]:

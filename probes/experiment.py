@@ -13,7 +13,7 @@ from probes.outcome import CHECKPOINT, HISTORY, STATE, finish, read_finished, si
 from probes.planning import DRAWS, arguments, make_plan, plan_of
 from probes.predictions import check_writable
 from probes.results import RESULT, digest, read_row, write_json
-from probes.roles import check_regions, split_roles
+from probes.roles import split_roles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -118,7 +118,7 @@ def run_probe(
         return read_finished(plan)
     if predictions:
         check_writable(store)
-    check_regions(store, task, roles)
+    plan.check()
     began = time.perf_counter()
     if plan.folder is not None:
         plan.folder.mkdir(parents=True, exist_ok=True)
@@ -180,6 +180,8 @@ def run_ridges(specs: Sequence[Spec], out: str | Path) -> list[dict[str, Any]]:
             todo.setdefault(digest(plan.probe.recipe()), []).append((number, plan))
     for group in todo.values():
         began = time.perf_counter()
+        for _, plan in group:
+            plan.check()
         first = group[0][1]
         used = sorted({name for _, plan in group for role in ("train", "valid") for name in plan.roles.get(role, [])})
         data = first._replace(roles={"all": used}).load("all")

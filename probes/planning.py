@@ -11,7 +11,8 @@ from probes.dataset import ProbeData, describe
 from probes.reading import open_rows
 from probes.recipes import recipe_settings
 from probes.results import digest
-from probes.roles import split_roles
+from probes.roles import check_regions, split_roles
+from probes.targets import Targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,6 +49,16 @@ class Plan(NamedTuple):
     def pooled(self) -> bool:
         """Whether the probe reads the mean of each sample."""
         return pools(self.store, self.task, self.kind)
+
+    def check(self) -> None:
+        """Refuse a probe that is not for this task or model, and regions that are in two roles; reads no rows."""
+        record, labels = self.store.record(self.task), self.store.labels(self.task)
+        check_regions(self.store, self.task, self.roles)
+        if labels is None:
+            return  # said when samples are loaded
+        lengths = self.store.lengths(self.task)
+        outputs = len(Targets(record, labels, lengths).names)
+        self.probe.check_fits(record, outputs, open_rows(self.store, self.task, self.model).width, lengths)
 
     def load(self, role: str) -> ProbeData:
         """Read the samples of a role."""

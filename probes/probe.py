@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
+    from embedstore.tasks import TaskRecord
     from probes.dataset import Part, ProbeData
 
 _CHOICES = {
@@ -178,6 +182,12 @@ class NetworkProbe(Probe):
         train(self.network_, there[0], there[1], settings, take, state=state, about=about, progress=self.progress)
         return self
 
+    def check_fits(self, record: TaskRecord, outputs: int, width: int, lengths: NDArray[np.int64]) -> None:
+        """Refuse what the network is not for; see `probes.base.Probe.check_fits`."""
+        self._check()
+        with torch.device("meta"):  # sizes without memory
+            build_network(self.network, width, outputs, record, self._network_settings(), lengths)
+
     def outputs(self, data: ProbeData) -> Iterator[tuple[Part, torch.Tensor]]:
         """Apply to samples in their order; see `probes.base.Probe.outputs`."""
         self._check_input(data)
@@ -201,22 +211,32 @@ class NetworkProbe(Probe):
 
     def _build(self) -> None:
         """Make the network, with new weights."""
-        given = {"hidden": self.hidden, "kernel": self.kernel}
-        settings = {name: value for name, value in given.items() if value is not None} | dict(self.options or {})
         width, lengths = self._shape["width"], np.array(self._shape["lengths"])
+        settings = self._network_settings()
         network = build_network(self.network, width, len(self.names_), self.record_, settings, lengths)
         self.network_ = network.to(self._settings().device)
+
+    def _network_settings(self) -> dict[str, Any]:
+        """Return the settings of the network that are not its defaults."""
+        given = {"hidden": self.hidden, "kernel": self.kernel}
+        return {name: value for name, value in given.items() if value is not None} | dict(self.options or {})
 
     def _check(self) -> None:
         """Refuse settings out of range, as late as scikit-learn wants it: at fit."""
         for name in ("hidden", "batch_size", "epochs", "patience"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} must be 1 or more; got {value}")
+            if value is not None and not (_is(value, Integral) and value >= 1):
+                raise InputError(f"{name} must be 1 or more, a whole number; got {value!r}")
         for name in ("learning_rate", "positive_weight", "clip"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise InputError(f"{name} must be a finite number above 0; got {value}")
+            if value is not None and not (_is(value, Real) and 0 < value < float("inf")):
+                raise InputError(f"{name} must be a finite number above 0; got {value!r}")
+        if not (_is(self.weight_decay, Real) and 0 <= self.weight_decay < float("inf")):
+            raise InputError(f"weight_decay must be a finite number, 0 or more; got {self.weight_decay!r}")
+        if self.seed is not None and not (_is(self.seed, Integral) and 0 <= self.seed < 2**63):
+            raise InputError(f"seed must be a whole number, 0 to 2^63 - 1; got {self.seed!r}")
+        if not (self.options is None or isinstance(self.options, dict)):
+            raise InputError(f"options must be a dictionary of settings by name; got {self.options!r}")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 hint = did_you_mean(str(getattr(self, name)), choices)
@@ -226,6 +246,11 @@ class NetworkProbe(Probe):
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         own = {name: getattr(self, name) for name in Settings._fields if name not in ("seed", "device")}
         return Settings(**own, seed=self.seed_, device=device)
+
+
+def _is(value: object, kind: type) -> bool:
+    """Return whether a value is a number of a kind; True and False are none."""
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 CNNProbe = NetworkProbe

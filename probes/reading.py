@@ -14,7 +14,7 @@ import torch
 from embedstore.errors import IncompleteError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -35,10 +35,51 @@ class Held(NamedTuple):
     span: NDArray[np.int64]
     first_row: NDArray[np.int64]
 
-    def find(self, sample: int) -> tuple[Held, int] | None:
-        """Return where a sample is, or None."""
-        place = int(np.searchsorted(self.samples, sample))
-        return (self, place) if place < len(self.samples) and self.samples[place] == sample else None
+    def has(self, samples: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which of some samples are here."""
+        places = np.minimum(np.searchsorted(self.samples, samples), len(self.samples) - 1)
+        found: NDArray[np.bool_] = self.samples[places] == samples
+        return found
+
+    def take(self, samples: NDArray[np.int64]) -> Held:
+        """Return some of the samples, in the order asked for; consecutive ones share memory."""
+        places = np.searchsorted(self.samples, samples)
+        begin, end = self.first_row[places], self.first_row[places + 1]
+        first_row = np.concatenate([[0], np.cumsum(end - begin)])
+        if (np.diff(places) == 1).all():
+            part = slice(int(begin[0]), int(end[-1]))
+            return Held(samples, self.vector[part], self.span[part], first_row)
+        if (end - begin == 1).all():
+            rows = torch.from_numpy(begin).to(self.vector.device)
+            return Held(samples, self.vector.index_select(0, rows), self.span[begin], first_row)
+        parts = [slice(*pair) for pair in zip(begin.tolist(), end.tolist(), strict=True)]
+        vector = torch.cat([self.vector[part] for part in parts])
+        return Held(samples, vector, np.concatenate([self.span[part] for part in parts]), first_row)
+
+
+def take(held: Sequence[Held], samples: NDArray[np.int64]) -> Held:
+    """Return samples of which each is in one of several places.
+
+    Parameters
+    ----------
+    held
+        Where they are.
+    samples
+        Which.
+
+    Returns
+    -------
+    Held
+        In the order asked for.
+    """
+    owner = np.argmax([one.has(samples) for one in held], axis=0)
+    runs = np.split(np.arange(len(samples)), np.flatnonzero(np.diff(owner)) + 1)
+    parts = [held[int(owner[run[0]])].take(samples[run]) for run in runs]
+    if len(parts) == 1:
+        return parts[0]
+    rows = np.concatenate([np.diff(part.first_row) for part in parts])
+    vector, span = torch.cat([part.vector for part in parts]), np.concatenate([part.span for part in parts])
+    return Held(samples, vector, span, np.concatenate([[0], np.cumsum(rows)]))
 
 
 def hold(rows: Rows) -> Held:

@@ -251,8 +251,14 @@ def test_refusals(store, fitted) -> None:
         ("patience", 0),
         ("learning_rate", 0.0),
         ("positive_weight", -1.0),
+        ("epochs", "three"),
+        ("batch_size", 1.5),
+        ("clip", True),
+        ("weight_decay", -0.1),
+        ("seed", -1),
+        ("options", 3),
     ):
-        with pytest.raises(InputError, match=f"{name} must be .*; got {value}"):
+        with pytest.raises(InputError, match=f"{name} must be .*; got {value!r}"):
             CNNProbe(**QUICK | {name: value}).fit(train)
     with pytest.raises(InputError, match=r"trained on planted/toy; .*planted/onehot.*made differently \(architecture"):
         fitted.predict(split(store, "test", "onehot"))
