@@ -40,21 +40,26 @@ def letter_ids(one_hot: torch.Tensor) -> torch.Tensor:
     return torch.where(number > 0, number - 1, 3).long()
 
 
-class Lengths(NamedTuple):
-    """Lengths of some sequences, whose nucleotides follow one another."""
+class Apart(NamedTuple):
+    """Sequences one after another with gaps between, wide enough that no convolution reaches across."""
 
-    lengths: torch.Tensor
-    probe: Layout | None = None
+    place: torch.Tensor
+    total: int
+    probe: Layout
 
-    def to(self, device: torch.device | str) -> Lengths:
+    def to(self, device: torch.device | str) -> Apart:
         """Copy to a device."""
-        return Lengths(self.lengths.to(device), None if self.probe is None else self.probe.to(device))
+        return Apart(self.place.to(device), self.total, self.probe.to(device))
 
-    @property
-    def real(self) -> torch.Tensor:
-        """Which places of a padded batch hold a nucleotide, (sequence, place) bool."""
-        places = torch.arange(int(self.lengths.max()), device=self.lengths.device)
-        return places < self.lengths[:, None]
+
+class Count(NamedTuple):
+    """How many sequences there are, all of one length."""
+
+    sequences: int
+
+    def to(self, device: torch.device | str) -> Count:  # noqa: ARG002 - as other layouts
+        """Return itself: a number is nowhere."""
+        return self
 
 
 def _lengths(span: ArrayLike, first_row: ArrayLike) -> NDArray[np.int64]:
@@ -118,37 +123,42 @@ class ResNet(nn.Module):
         reach = (encoder_kernel - 1) * sum(self.spec.dilations())
         self.receptive_field = reach + self.probe.receptive_field
 
-    def layout(self, span: ArrayLike, first_row: ArrayLike) -> Lengths:
+    def layout(self, span: ArrayLike, first_row: ArrayLike) -> Apart:
         """Plan `forward_tokens`; see `probes.cnn.CNN.layout`. Every row must stand for one nucleotide."""
         lengths = _lengths(span, first_row)
-        return Lengths(torch.from_numpy(lengths), self.probe.layout(span, first_row))
+        gap = (self.spec.kernel_size // 2) * max(self.spec.dilations(), default=0)
+        number = np.repeat(np.arange(len(lengths)), lengths)
+        place = np.arange(len(number)) + gap * number
+        total = len(number) + gap * (len(lengths) - 1)
+        return Apart(torch.from_numpy(place), total, self.probe.layout(span, first_row))
 
-    def encode(self, ids: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+    def encode(self, ids: torch.Tensor, real: torch.Tensor | None = None) -> torch.Tensor:
         """Apply the residual network.
 
         Parameters
         ----------
         ids
-            (sequence, nucleotide) int64, letters as `letter_ids` numbers them.
-        lengths
-            (sequence,) int64 nucleotides of each; None where nothing is padding.
+            (batch, place) int64, letters as `letter_ids` numbers them.
+        real
+            (batch, place, 1) bool, which places hold a nucleotide; None where all do. Others are zero to convolutions.
 
         Returns
         -------
         torch.Tensor
-            (sequence, nucleotide, channel).
+            (batch, place, channel).
         """
-        for state in self.encoder.states(ids, lengths):
-            last = state
-        return last
+        x = nn.functional.one_hot(ids, self.spec.hidden_size).float()
+        for block in self.encoder.blocks:
+            x = block(x, real)
+        return x
 
-    def forward_tokens(self, vector: torch.Tensor, layout: Lengths) -> torch.Tensor:
+    def forward_tokens(self, vector: torch.Tensor, layout: Apart) -> torch.Tensor:
         """Apply the network to one-hot rows (nucleotide, 4); returns (output position, output)."""
-        assert layout.probe is not None
-        real = layout.real
-        ids = torch.zeros(real.shape, dtype=torch.int64, device=vector.device)
-        ids[real] = letter_ids(vector)
-        return self.probe.forward_tokens(self.encode(ids, layout.lengths)[real], layout.probe)
+        ids = torch.zeros(layout.total, dtype=torch.int64, device=vector.device)
+        real = torch.zeros(layout.total, dtype=torch.bool, device=vector.device)
+        ids[layout.place], real[layout.place] = letter_ids(vector), True
+        encoded = self.encode(ids[None], real[None, :, None])[0, layout.place]
+        return self.probe.forward_tokens(encoded, layout.probe)
 
     def load_bend(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Take the weights of BEND's ConvNetForSupervised.
@@ -233,13 +243,13 @@ class Basset(nn.Module):
             nn.Linear(hidden, output_size),
         )
 
-    def layout(self, span: ArrayLike, first_row: ArrayLike) -> Lengths:
+    def layout(self, span: ArrayLike, first_row: ArrayLike) -> Count:
         """Plan `forward_tokens`; every row stands for one nucleotide, and every sequence has the one length."""
         lengths = _lengths(span, first_row)
         if (lengths != self.length).any():
             other = int(lengths[lengths != self.length][0])
             raise InputError(f"Basset was made for sequences of {self.length} nucleotides; here is one of {other}")
-        return Lengths(torch.from_numpy(lengths))
+        return Count(len(lengths))
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Apply the network to letters (sequence, nucleotide), numbered as `letter_ids` does; (sequence, output)."""
@@ -247,6 +257,6 @@ class Basset(nn.Module):
         result: torch.Tensor = self.clf(self.conv_net(one_hot))
         return result
 
-    def forward_tokens(self, vector: torch.Tensor, layout: Lengths) -> torch.Tensor:
+    def forward_tokens(self, vector: torch.Tensor, layout: Count) -> torch.Tensor:
         """Apply the network to one-hot rows (nucleotide, 4); returns (sequence, output)."""
-        return self.forward(letter_ids(vector).view(len(layout.lengths), self.length))
+        return self.forward(letter_ids(vector).view(layout.sequences, self.length))
