@@ -12,7 +12,8 @@ from embedstore.errors import InputError, did_you_mean
 from embedstore.genome import Genome
 from embedstore.regions import read_regions
 from embedstore.tasks.labels import Labels, array_labels, column_labels, hdf5_labels
-from embedstore.tasks.records import TaskRecord
+from embedstore.tasks.published import publication
+from embedstore.tasks.records import TaskRecord, names
 from embedstore.tasks.records import record as find_record
 from embedstore.tasks.samples import LETTER, encode_all, loose_samples
 from embedstore.text import file_digest, read_tabbed
@@ -120,6 +121,11 @@ def from_bed(
         With file and line, if any row, label or file is not as it must be. Nothing is dropped.
     """
     record = record if isinstance(record, TaskRecord) else find_record(record)
+    if record.name in names() and publication(record.name).labels.source == "variants":
+        raise InputError(
+            f"{bed}: task {record.name!r} is of variants, places without a length. Read them with "
+            "embedstore.tasks.read_variants, and make a task of them with analysis.variants.variant_task."
+        )
     if record.alphabet != "dna":
         raise InputError(
             f"record {record.name!r} is of proteins, and a BED file names regions of a genome: pass the proteins "

@@ -263,7 +263,7 @@ def test_wrong_splits_are_refused(tmp_path):
 
 def test_regions_are_no_variants_and_the_other_way_round(tmp_path):
     files = write_task("variant_effects_disease", tmp_path / "a")
-    with pytest.raises(InputError, match="end must be greater"):
+    with pytest.raises(InputError, match="is of variants, places without a length"):
         tasks.from_bed(files.bed, files.genome, record="variant_effects_disease", split="")
     with pytest.raises(
         InputError, match="task 'cpg_methylation' is not one of variants; .* by embedstore.tasks.from_bed"
@@ -312,3 +312,9 @@ def test_wrong_tables_are_refused_with_their_line(tmp_path, text, line, message)
     with pytest.raises(InputError) as caught:
         tasks.publication(path)
     assert str(caught.value).startswith(f"{path}:{line}: {message}")
+
+
+@pytest.mark.parametrize("name", ["variant_effects_expression", "variant_effects_disease"])
+def test_variants_are_not_taken_for_regions(name, tmp_path) -> None:
+    with pytest.raises(InputError, match=f"task '{name}' is of variants, .*read_variants"):
+        tasks.from_bed(tmp_path / "v.bed", tmp_path / "g.fa", record=name)
