@@ -28,7 +28,7 @@ from embedstore.layout import (
     first_rows,
 )
 from embedstore.objects import commit_block, put
-from embedstore.onehot import ONE_HOT
+from embedstore.onehot import LETTER_BASELINES, ONE_HOT
 from embedstore.rows import Embedding
 from embedstore.shards import DurableFile, ShardEncoder, chunk_parts, sync_tree
 
@@ -100,6 +100,11 @@ def create_embedding(
         raise InputError(
             "One-hot rows are computed from the stored sequence as they are read and never stored. "
             "Use model 'onehot' in a probe or `store.open` as it is."
+        )
+    if model in LETTER_BASELINES:
+        raise InputError(
+            f"{model!r} is the name of a baseline that probes compute from the stored sequence; it is never stored. "
+            "Use it in a probe as it is, and give an embedding another name."
         )
     if store.mode == "r":
         raise StoreError(f"{store.path} is open for reading. Open it with mode='a' to embed.")

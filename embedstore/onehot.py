@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 ONE_HOT = "onehot"
 """Name of the model that is computed from the stored sequence and never stored."""
 
+LETTER_BASELINES = (*(f"kmer{k}" for k in range(1, 7)), "gc")
+"""Names of the other baselines that are computed from it; see `probes.letters`."""
+
 
 class OneHot(Embedding):
     """The nucleotides themselves as rows of four channels (A, C, G, T), computed as they are read."""

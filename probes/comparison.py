@@ -17,7 +17,7 @@ from probes.intervals import interval
 from probes.tested import SAME_SAMPLES, by_fold, common_metric, draw, read_tested
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
 
@@ -191,9 +191,7 @@ def comparison_table(
     wanted = {"model": baseline} if isinstance(baseline, str) else dict(baseline)
     if not set(wanted) <= set(_GROUP):
         raise InputError(f"the baseline is {wanted}; it is said by {', '.join(_GROUP[1:])}.")
-    # JSON's null makes numbers of layers with a fraction; no result may name a layer.
-    layers = [None if pd.isna(one) else int(one) for one in results["layer"]] if "layer" in results else None
-    table = results.assign(layer=pd.Series(layers, results.index, dtype="Int64"))
+    table = results.assign(layer=_layers(results["layer"] if "layer" in results else [None] * len(results)).to_numpy())
     for name in (*_GROUP, "path"):
         if name not in table:
             raise InputError(
@@ -218,7 +216,16 @@ def comparison_table(
             line["p"] = found.p
         lines.append(line)
     columns = [*_GROUP, "metric", "test", *Average._fields[1:], "difference", "difference_low", "difference_high", "p"]
-    return pd.DataFrame(lines, columns=columns).astype({"layer": "Int64"})
+    made = pd.DataFrame(lines, columns=columns)
+    return made.assign(layer=_layers(made["layer"]))
+
+
+def _layers(values: Iterable[Any]) -> pd.Series[Any]:
+    """Return layers as whole numbers, which JSON's null makes fractions; as they are where one is a mean of several."""
+    import pandas as pd
+
+    whole = [None if pd.isna(one) else one if isinstance(one, str) else int(one) for one in values]
+    return pd.Series(whole, dtype=object if any(isinstance(one, str) for one in whole) else "Int64")
 
 
 def _check_same(first: list[list[Finished]], second: list[list[Finished]]) -> None:

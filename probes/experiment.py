@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from probes.base import probe_kind
-from probes.outcome import CHECKPOINT, HISTORY, STATE, finish, read_finished, sizes_of
+from probes.outcome import CHECKPOINT, HISTORY, STATE, finish, read_finished, sizes_of, valid_metric
 from probes.planning import DRAWS, arguments, make_plan, plan_of
 from probes.predictions import check_writable
-from probes.results import RESULT, digest, read_row, write_json
+from probes.results import RESULT, digest, write_json
 from probes.roles import split_roles
 
 if TYPE_CHECKING:
@@ -113,23 +113,19 @@ def run_probe(
         predictions=predictions,
         out=out,
     )
-    if plan.folder is not None and (plan.folder / RESULT).exists():
+    if _is_finished(plan):
         logger.info("%s: finished before, nothing is computed", plan.folder)
         return read_finished(plan)
-    if predictions:
-        check_writable(store)
-    plan.check()
+    _check(plan)
     began = time.perf_counter()
-    if plan.folder is not None:
-        plan.folder.mkdir(parents=True, exist_ok=True)
-        write_json(plan.folder / "spec.json", plan.spec)
+    _begin(plan)
     data = {role: plan.load(role) for role in roles if role != "test"}
     for part in data.values():
         part.check_labels()
     _fit(plan, data)
-    sizes = sizes_of(data)
+    sizes, valid = sizes_of(data), valid_metric(plan.probe, data.get("valid"))
     del data  # their memory is free again before the test samples are read
-    return finish(plan, sizes, began)
+    return finish(plan, sizes, valid, began)
 
 
 def run_spec(spec: Spec, out: str | Path, *, progress: bool = False) -> dict[str, Any]:
@@ -174,34 +170,29 @@ def run_ridges(specs: Sequence[Spec], out: str | Path) -> list[dict[str, Any]]:
     todo: dict[str, list[tuple[int, Plan]]] = {}
     for number, spec in enumerate(specs):
         plan = plan_of(spec, out)
-        if plan.folder is not None and (plan.folder / RESULT).exists():
-            rows[number] = read_row(plan.folder / RESULT)
+        if _is_finished(plan):
+            rows[number] = read_finished(plan).row
         else:
+            _check(plan)
             todo.setdefault(digest(plan.probe.recipe()), []).append((number, plan))
     for group in todo.values():
         began = time.perf_counter()
-        for _, plan in group:
-            plan.check()
         first = group[0][1]
-        used = sorted({name for _, plan in group for role in ("train", "valid") for name in plan.roles.get(role, [])})
+        used = sorted({name for _, plan in group for names in _to_learn(plan).values() for name in names})
         data = first._replace(roles={"all": used}).load("all")
         split = first.store.samples(first.task)["split"].to_numpy()
         probes = fit_ridges(data, [plan.roles for _, plan in group], split=split[data.samples], probe=first.probe)
-        sizes = [
-            {
-                f"n_{role}": int(np.isin(split[data.samples], plan.roles[role]).sum())
-                for role in plan.roles
-                if role != "test"
-            }
-            | {"blocks_missing": data.blocks_missing}
-            for _, plan in group
-        ]
-        del data
-        for (number, plan), fitted, size in zip(group, probes, sizes, strict=True):
-            if plan.folder is not None:
-                plan.folder.mkdir(parents=True, exist_ok=True)
-                write_json(plan.folder / "spec.json", plan.spec)
-            rows[number] = finish(plan._replace(probe=fitted), size, began).row
+        learnt = []
+        for (_, plan), fitted in zip(group, probes, strict=True):
+            parts = {role: data[np.isin(split[data.samples], names)] for role, names in _to_learn(plan).items()}
+            for part in parts.values():
+                part.check_labels()
+            learnt.append((sizes_of(parts), valid_metric(fitted, parts.get("valid"))))
+        parts = {}
+        del data  # their memory is free again before the test samples are read
+        for (number, plan), fitted, (sizes, valid) in zip(group, probes, learnt, strict=True):
+            _begin(plan)
+            rows[number] = finish(plan._replace(probe=fitted), sizes, valid, began).row
     return [rows[number] for number in range(len(specs))]
 
 
@@ -223,6 +214,30 @@ def spec_folder(spec: Spec, out: str | Path) -> Path:
     folder = plan_of(spec, out).folder
     assert folder is not None
     return folder
+
+
+def _is_finished(plan: Plan) -> bool:
+    """Return whether the result is on disk."""
+    return plan.folder is not None and (plan.folder / RESULT).exists()
+
+
+def _check(plan: Plan) -> None:
+    """Refuse what cannot be done, before any work."""
+    if plan.predictions:
+        check_writable(plan.store)
+    plan.check()
+
+
+def _begin(plan: Plan) -> None:
+    """Write down what is going to be computed."""
+    if plan.folder is not None:
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        write_json(plan.folder / "spec.json", plan.spec)
+
+
+def _to_learn(plan: Plan) -> dict[str, list[str]]:
+    """Return the splits for training and validation, by role."""
+    return {role: names for role, names in plan.roles.items() if role != "test"}
 
 
 def _fit(plan: Plan, data: dict[str, ProbeData]) -> None:

@@ -58,7 +58,7 @@ def layer_profile(
     task
         Name of the task.
     models
-        Names of embeddings; default all of the task.
+        Names of embeddings, or of baselines to compare with; default all embeddings of the task.
     probe, recipe, fold, seed
         As for `probes.run_probe`; the default probe is a ridge regression, solved exactly.
     out, client, progress
@@ -71,8 +71,8 @@ def layer_profile(
     pandas.DataFrame
         One row per layer: checkpoint (first digits of its digest), layer (0: the input of the first block, 1 to
         `layers`: after that block, ``layers + 1``: the last hidden state, after a final norm where there is one; NaN
-        for a mean of layers), layers (blocks of the network), model (name of the embedding), probe, metric, test, low,
-        high, valid, n_test, spec.
+        for a mean of layers, and for baselines, which have none), layers (blocks of the network), model (name of the
+        embedding), probe, metric, test, low, high, valid, n_test, path (folder of the result).
         Sorted by checkpoint and layer; draw it with `probes.plots.plot_layers`.
 
     Raises
@@ -81,6 +81,7 @@ def layer_profile(
         There is no embedding, or a probe failed.
     """
     from probes.combine import make_specs
+    from probes.reading import open_rows
     from probes.sweeping import sweep
 
     names = store.models(task) if models is None else list(models)
@@ -100,7 +101,7 @@ def layer_profile(
     failed = rows[rows["status"] == "failed"]
     if len(failed):
         raise InputError(f"{store.path}: {task}/{failed['model'].iloc[0]}: {failed['error'].iloc[0]}")
-    embeddings = [store.embedding(task, name) for name in rows["model"]]
+    embeddings = [open_rows(store, task, name) for name in rows["model"]]
     records = [embedding.record for embedding in embeddings]
     rows = rows.assign(
         checkpoint=[embedding.fingerprint.get("checkpoint", "")[:12] for embedding in embeddings],

@@ -15,6 +15,7 @@ import numpy as np
 from embedstore.errors import InputError
 from embedstore.indices import offsets, sample_indices
 from embedstore.layout import block_geometry
+from embedstore.onehot import LETTER_BASELINES
 from embedstore.rows import Embedding, Rows
 
 if TYPE_CHECKING:
@@ -26,8 +27,7 @@ CONTEXT = 101
 """Nucleotides, the one in the middle included, that describe a nucleotide; cut at the ends of the sample."""
 
 GC = "gc"
-LONGEST_WORD = 6
-NAMES = (*(f"kmer{k}" for k in range(1, LONGEST_WORD + 1)), GC)
+NAMES = LETTER_BASELINES
 """Names of the baselines: ``"kmer1"`` to ``"kmer6"`` and ``"gc"``."""
 
 RULE = "1"

@@ -15,7 +15,6 @@ from embedstore.errors import InputError, did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
     from embedstore.tasks.records import TaskRecord
@@ -379,57 +378,3 @@ def check_metric(record: TaskRecord) -> None:
             f"task {record.name!r} is of type {record.type!r} and has the metric {record.metric!r}; probes compute "
             f"{' or '.join(allowed)} for that type. Two classes can be one target of type 'multilabel'."
         )
-
-
-def per_class(scores: Scores, names: tuple[str, ...]) -> pd.DataFrame:
-    """Table of what a probe does per class or target.
-
-    Parameters
-    ----------
-    scores
-        Predictions and truth.
-    names
-        Names of the classes or targets.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Classes: name, n (true), predicted, precision, recall, f1. 0/1 targets: name, n, positives, base_rate, auroc,
-        auprc. Values: name, n, r2, pearson, spearman, rmse. NaN where it is not defined.
-    """
-    import pandas as pd
-
-    if scores.confusion is not None:
-        counts = scores.confusion.sum(axis=0)
-        true, predicted, right = counts.sum(axis=1), counts.sum(axis=0), np.diag(counts)
-        table = {
-            "n": true,
-            "predicted": predicted,
-            "precision": ratio(right, predicted),
-            "recall": ratio(right, true),
-            "f1": ratio(2 * right, true + predicted),
-        }
-        return pd.DataFrame({"name": names, **table})
-    assert scores.target is not None
-    assert scores.score is not None
-    target, score = scores.target, scores.score
-    known = ~np.isnan(target)
-    n = known.sum(axis=0)
-    if ((target == 0) | (target == 1) | ~known).all():
-        table = {
-            "n": n,
-            "positives": (target == 1).sum(axis=0),
-            "base_rate": base_rate(target),
-            "auroc": auroc(target, score),
-            "auprc": auprc(target, score),
-        }
-    else:
-        error = np.where(known, target - score, 0).astype(np.float64)
-        table = {
-            "n": n,
-            "r2": r2(target, score),
-            "pearson": correlation(target, score),
-            "spearman": correlation(target, score, "spearman"),
-            "rmse": np.sqrt(ratio((error**2).sum(axis=0), n)),
-        }
-    return pd.DataFrame({"name": names, **table})

@@ -211,7 +211,7 @@ class NetworkKind(NamedTuple):
     name, title
         Its name, and one line for people.
     build
-        ``build(width, outputs, window, settings, length)`` makes one; `length` is that of all samples, where it is one.
+        ``build(width, outputs, window, settings, lengths)`` makes one; `lengths` are those of the samples, each once.
     levels
         Levels of the tasks it can do.
     needs
@@ -222,16 +222,21 @@ class NetworkKind(NamedTuple):
 
     name: str
     title: str
-    build: Callable[[int, int, Window, dict[str, Any], int | None], nn.Module]
+    build: Callable[[int, int, Window, dict[str, Any], NDArray[np.int64]], nn.Module]
     levels: tuple[str, ...]
     needs: str
     defaults: dict[str, Any]
 
 
-def _basset(_width: int, outputs: int, _window: Window, settings: dict[str, Any], length: int | None) -> nn.Module:
-    if length is None:
-        raise InputError("Basset needs samples of one length, of which its size depends; these have different lengths")
-    return Basset(outputs, length, **settings)
+def _basset(
+    _width: int, outputs: int, _window: Window, settings: dict[str, Any], lengths: NDArray[np.int64]
+) -> nn.Module:
+    if len(lengths) > 1:
+        raise InputError(
+            "Basset needs samples of one length, on which its size depends; among these are some of "
+            f"{' and some of '.join(map(str, lengths[:2].tolist()))} nucleotides. Cut them to one length, or use resnet"
+        )
+    return Basset(outputs, int(lengths[0]), **settings)
 
 
 _ALL = ("nucleotide", "bin", "sequence")
@@ -334,9 +339,7 @@ def build_network(
         )
     if kind.needs == "onehot" and width != 4:
         raise InputError(f"network {name!r} reads letters, the rows of model 'onehot'; these have {width} channels.")
-    different = np.unique(lengths)
-    length = int(different[0]) if len(different) == 1 else None
-    return kind.build(width, outputs, window_of(record), {**kind.defaults, **settings}, length)
+    return kind.build(width, outputs, window_of(record), {**kind.defaults, **settings}, np.unique(lengths))
 
 
 def _check_setting(network: str, key: str, value: object, default: object) -> None:

@@ -12,11 +12,11 @@ import embedstore
 from probes.calibration import expected_calibration_error
 from probes.exons import exon_metric
 from probes.intervals import bootstrap, interval
-from probes.metrics import base_rate, mean_defined, per_class, per_target
+from probes.metrics import base_rate, mean_defined, per_target
 from probes.predictions import check_writable, list_predictions, save_predictions
 from probes.reading import open_rows
 from probes.results import RESULT, ProbeResult, digest, read_row, save_history, write_json
-from probes.scores import load_scores, save_scores, undefined_note
+from probes.scores import load_scores, per_class, save_scores, undefined_note
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +55,29 @@ def sizes_of(data: Mapping[str, ProbeData]) -> dict[str, int]:
     return {f"n_{role}": len(part) for role, part in data.items()} | {"blocks_missing": missing}
 
 
-def finish(plan: Plan, sizes: dict[str, int], began: float) -> ProbeResult:
+def valid_metric(probe: Probe, valid: ProbeData | None) -> float:
+    """Return the task's metric on validation samples, of the fitted probe.
+
+    Parameters
+    ----------
+    probe
+        The probe.
+    valid
+        What it was chosen on; None where there was nothing.
+
+    Returns
+    -------
+    float
+        NaN where there was nothing.
+    """
+    if valid is None:
+        return float("nan")
+    if "valid" in probe.history_:  # What was kept is the epoch, or the penalty, with the best one.
+        return float(probe.history_["valid"].max())
+    return probe.score(valid)
+
+
+def finish(plan: Plan, sizes: dict[str, int], valid: float, began: float) -> ProbeResult:
     """Test a fitted probe and write everything down.
 
     Parameters
@@ -64,6 +86,8 @@ def finish(plan: Plan, sizes: dict[str, int], began: float) -> ProbeResult:
         What it is.
     sizes
         From `sizes_of`, of what it was trained on.
+    valid
+        From `valid_metric`.
     began
         When the run began, by `time.perf_counter`.
 
@@ -89,6 +113,7 @@ def finish(plan: Plan, sizes: dict[str, int], began: float) -> ProbeResult:
         "seed": probe.seed_,
         "metric": record.metric,
         **_test(record.metric, scores, plan.draws),
+        "valid": valid,
         **_about(probe),
         **sizes,
         "n_test": len(test),
@@ -115,13 +140,13 @@ def _predict(plan: Plan, probe: Probe, test: ProbeData, row: dict[str, Any]) -> 
 
 def _about(probe: Probe) -> dict[str, Any]:
     """Return the columns of a row that come from training."""
-    history, network = probe.history_, getattr(probe, "network_", None)
+    network = getattr(probe, "network_", None)
+    # What a network keeps beside its parameters (running means) is not trained.
+    learned = probe.weights().values() if network is None else network.parameters()
     return {
-        # The epoch that was kept is the one with the best validation metric.
-        "valid": float(history["valid"].max()) if "valid" in history else float("nan"),
-        "epochs": len(history),
+        "epochs": len(probe.history_),
         "best_epoch": probe.best_epoch_,
-        "parameters": sum(weight.numel() for weight in probe.weights().values()),
+        "parameters": sum(weight.numel() for weight in learned),
         "receptive_field": None if network is None else network.receptive_field,
         "device": "cpu" if network is None else next(network.parameters()).device.type,
     }
@@ -167,7 +192,8 @@ def _write(folder: Path, row: dict[str, Any], table: pd.DataFrame, probe: Probe,
     else:
         (folder / HISTORY).write_text(probe.history_.to_json(orient="records", lines=True, double_precision=15))
     write_json(folder / RESULT, row)
-    (folder / STATE).unlink(missing_ok=True)
+    for state in folder.glob(f"{STATE}*"):  # also one that was being written when the run was killed
+        state.unlink(missing_ok=True)
 
 
 def predicted(spec: Spec, out: str | Path) -> bool:
@@ -209,7 +235,9 @@ def read_finished(plan: Plan) -> ProbeResult:
     folder = plan.folder
     assert folder is not None
     probe = type(plan.probe).load(folder / CHECKPOINT, device=plan.probe.get_params().get("device"))
-    table, row = pd.read_csv(folder / _CLASSES, dtype={"name": str}), read_row(folder / RESULT)
+    # A class may be named NA or None, which pandas would take for nothing.
+    table = pd.read_csv(folder / _CLASSES, converters={"name": str})
+    row = read_row(folder / RESULT)
     if plan.predictions and not _has_predictions(plan):
         check_writable(plan.store)
         _predict(plan, probe, plan.load("test"), row)

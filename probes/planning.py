@@ -27,6 +27,12 @@ DRAWS = 1000
 """Bootstrap draws behind an interval."""
 
 
+_OF_THE_RUN = (
+    *("store", "task", "model", "probe", "recipe", "fold", "splits", "draws", "memory_limit", "out"),
+    *("allow_partial", "predictions"),
+)
+
+
 class Plan(NamedTuple):
     """All that decides the numbers of a result, and where it goes."""
 
@@ -158,6 +164,12 @@ def arguments(spec: Spec, progress: bool) -> dict[str, Any]:
     from embedstore.store import open_store
 
     kind = probe_kind(spec.probe)
+    for name in spec.settings:
+        if name in _OF_THE_RUN:
+            raise InputError(
+                f"settings of the probe {spec} hold {name!r}, which is no parameter of a probe. Settings are such as "
+                "epochs or learning_rate; a run has the same splits and draws as all others of a sweep."
+            )
     seed = {"seed": spec.seed} if kind.seeded and spec.seed is not None else {}
     return {
         "store": open_store(spec.store, mode="a" if spec.predictions else "r"),

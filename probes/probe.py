@@ -29,6 +29,7 @@ _CHOICES = {
     "decay": ("all", "weights"),
     "precision": ("float32", "bfloat16"),
 }
+_MAY_BE_NONE = ("hidden", "patience", "positive_weight", "clip")
 
 
 class NetworkProbe(Probe):
@@ -196,7 +197,11 @@ class NetworkProbe(Probe):
         yield from predict(self.network_, data, self._settings())
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """Return the weights of the network by BEND's names."""
+        """Return the weights of the network, by the names of its module.
+
+        Those of ``"cnn"`` and ``"basset"`` are BEND's; the encoder of ``"resnet"`` has names of its own
+        (`probes.baselines.ResNet.load_bend` takes BEND's).
+        """
         return dict(self.network_.state_dict())
 
     def about(self) -> dict[str, Any]:
@@ -225,11 +230,12 @@ class NetworkProbe(Probe):
         """Refuse settings out of range, as late as scikit-learn wants it: at fit."""
         for name in ("hidden", "batch_size", "epochs", "patience"):
             value = getattr(self, name)
-            if value is not None and not (_is(value, Integral) and value >= 1):
+            if not (value is None and name in _MAY_BE_NONE) and not (_is(value, Integral) and value >= 1):
                 raise InputError(f"{name} must be 1 or more, a whole number; got {value!r}")
         for name in ("learning_rate", "positive_weight", "clip"):
             value = getattr(self, name)
-            if value is not None and not (_is(value, Real) and 0 < value < float("inf")):
+            good = _is(value, Real) and 0 < value < float("inf")
+            if not good and not (value is None and name in _MAY_BE_NONE):
                 raise InputError(f"{name} must be a finite number above 0; got {value!r}")
         if not (_is(self.weight_decay, Real) and 0 <= self.weight_decay < float("inf")):
             raise InputError(f"weight_decay must be a finite number, 0 or more; got {self.weight_decay!r}")

@@ -51,6 +51,10 @@ FIXES = (
     "labels: a single number and a missing label are read as what they are; BEND reads both as zeros.",
     "folds: a fold is a split, however many files it was written to; BEND takes one file for one fold.",
     "validation loss: a mean over labels; BEND takes a mean over batches, of which the last is smaller.",
+    (
+        "initial weights: those that torch gives its layers; BEND draws the weights of the ResNet's encoder from a "
+        "normal distribution of deviation 0.02."
+    ),
     "precision: float32. BEND trains in float16 with loss scaling, forward and backward pass.",
     "seeds: every run has one and names it; BEND sets none.",
 )

@@ -92,7 +92,7 @@ def check_regions(store: Store, task: str, roles: Mapping[str, Sequence[str]]) -
     role_of = {name: role for role, names in roles.items() for name in names}
     known = table[(table["chromosome"] != "") & table["split"].isin(list(role_of))]
     known = known.assign(role=known["split"].map(role_of))
-    place = ["chromosome", "start", "end", "strand"]
+    place = ["chromosome", "start", "end"]  # either strand: one is the other's reverse complement
     both = known.groupby(place, sort=False)["role"].transform("nunique") > 1
     # Variants come as pairs of alleles of one region; they have no labels and no splits, and never get here.
     if both.any():

@@ -52,6 +52,7 @@ def connected(workers: str | int) -> Iterator[Client]:
         with connect(workers) as client:
             yield client
         return
+    logging.getLogger("distributed").setLevel(logging.WARNING)  # a scheduler of our own says too much at "info"
     if workers < 1:
         raise InputError(f"--workers {workers}: one process or more is wanted.")
     with (

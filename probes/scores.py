@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedstore.errors import CorruptError
-from probes.metrics import Scores, per_target
+from probes.metrics import Scores, auprc, auroc, base_rate, correlation, per_target, r2, ratio
 from probes.results import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import pandas as pd
 
 
 # What NumPy and zipfile raise on bytes that are no archive of arrays, or one that is damaged.
@@ -138,3 +140,57 @@ def undefined_note(metric: str, scores: Scores, names: Sequence[str], shown: int
         f"{metric} is not defined for {len(missing):,} of {len(names):,}, whose labels are all alike or missing; its "
         f"mean leaves them out: {', '.join(missing[:shown])}{more}"
     )
+
+
+def per_class(scores: Scores, names: tuple[str, ...]) -> pd.DataFrame:
+    """Table of what a probe does per class or target.
+
+    Parameters
+    ----------
+    scores
+        Predictions and truth.
+    names
+        Names of the classes or targets.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Classes: name, n (true), predicted, precision, recall, f1. 0/1 targets: name, n, positives, base_rate, auroc,
+        auprc. Values: name, n, r2, pearson, spearman, rmse. NaN where it is not defined.
+    """
+    import pandas as pd
+
+    if scores.confusion is not None:
+        counts = scores.confusion.sum(axis=0)
+        true, predicted, right = counts.sum(axis=1), counts.sum(axis=0), np.diag(counts)
+        table = {
+            "n": true,
+            "predicted": predicted,
+            "precision": ratio(right, predicted),
+            "recall": ratio(right, true),
+            "f1": ratio(2 * right, true + predicted),
+        }
+        return pd.DataFrame({"name": names, **table})
+    assert scores.target is not None
+    assert scores.score is not None
+    target, score = scores.target, scores.score
+    known = ~np.isnan(target)
+    n = known.sum(axis=0)
+    if ((target == 0) | (target == 1) | ~known).all():
+        table = {
+            "n": n,
+            "positives": (target == 1).sum(axis=0),
+            "base_rate": base_rate(target),
+            "auroc": auroc(target, score),
+            "auprc": auprc(target, score),
+        }
+    else:
+        error = np.where(known, target - score, 0).astype(np.float64)
+        table = {
+            "n": n,
+            "r2": r2(target, score),
+            "pearson": correlation(target, score),
+            "spearman": correlation(target, score, "spearman"),
+            "rmse": np.sqrt(ratio((error**2).sum(axis=0), n)),
+        }
+    return pd.DataFrame({"name": names, **table})

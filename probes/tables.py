@@ -17,6 +17,7 @@ from embedstore.errors import CorruptError, InputError
 from embedstore.progress import progress_bar
 from probes.table_formats import pivot, to_csv, to_latex, to_markdown, to_text
 from probes.table_sheet import BASELINE, LANGUAGE_MODEL, row_order
+from probes.tested import FREE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,8 +80,7 @@ _OTHERWISE: dict[str, Any] = {
 }
 _SAME = ["task", "metric", "model", "layer", "probe", "recipe"]
 _CELL = [*_SAME, "settings", "blocks_missing"]
-# What differs between the seeds and folds of one cell, or decides no number.
-_NO_SETTING = ("samples", "seed", "fold", "draws", "predictions", "allow_partial", "blocks_missing", "store", "device")
+_NO_SETTING = (*FREE, "samples", "blocks_missing")  # which samples: shown as blocks that are missing
 
 
 def results_table(

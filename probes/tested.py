@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 SAME_SAMPLES = ("task", "digest", "splits")
 """Entries of a spec's description of data that say which samples they are, whatever model embedded them."""
 
-# What may differ between the seeds and folds of one probe, beside what it was trained and tested on.
-_FREE = {"seed", "fold", "draws", "predictions", "allow_partial", "store", "device", "progress"}
+FREE = ("seed", "fold", "draws", "predictions", "allow_partial", "store", "device", "progress")
+"""Entries of a spec that may differ between the seeds and folds of one probe, or that decide no number."""
 
 
 class Finished(NamedTuple):
@@ -131,7 +131,7 @@ def _read(result: Result) -> Finished:
     fixed = {"task": test["task"], "model": test["model"], "embedding": test.get("embedding")}
     for key, value in spec.items():
         fixed |= value if isinstance(value, dict) else {key: value}
-    return Finished(folder, read_row(folder / RESULT), test, {key: fixed[key] for key in fixed if key not in _FREE})
+    return Finished(folder, read_row(folder / RESULT), test, {key: fixed[key] for key in fixed if key not in FREE})
 
 
 def common_metric(results: Sequence[Finished], metric: str | None) -> str:

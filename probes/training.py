@@ -214,6 +214,11 @@ def _validate(network: nn.Module, valid: ProbeData, settings: Settings) -> tuple
     """Return loss and metric on validation samples."""
     outputs = predict(network, valid, settings)
     scores = evaluate(outputs, valid, positive_weight=settings.positive_weight, detail=False)
+    if scores.score is not None and not np.isfinite(scores.score).all():
+        raise NonFiniteError(
+            f"{valid!r}: outputs for validation samples are not finite after an epoch: the training has diverged. A "
+            f"lower learning rate than {settings.learning_rate} may help."
+        )
     value = mean_defined(per_target(valid.record.metric, scores))
     if math.isnan(value):
         raise InputError(

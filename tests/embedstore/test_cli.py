@@ -270,8 +270,8 @@ def test_probe(run, store):
     code, out, _ = run("probe", "gene_finding", "--store", store, "--model", "nt_v1", "--epochs", 1, "--hidden", 2)
     assert code == 0
     assert re.search(r"gene_finding/nt_v1: test mcc -?[\d.]+ \(95 % interval .* over 3 samples\)", out)
-    (result,) = Path("results/gene_finding/nt_v1").iterdir()
-    assert f"this table are in results/gene_finding/nt_v1/{result.name}" in out
+    (result,) = Path("s.results/gene_finding/nt_v1").iterdir()
+    assert f"this table are in s.results/gene_finding/nt_v1/{result.name}" in out
     code, _, err = run("probe", "gene_finding", "--store", store, "--model", "nt_v2", "--epochs", 1)
     assert (code, "Did you mean 'nt_v1'?" in err) == (1, True)
 

@@ -59,6 +59,7 @@ def planted_store(
     kind: str = "class",
     *,
     samples: int = 48,
+    length: int | None = None,
     splits: list[str] | None = None,
     path: Any = "memory://",
     **probe: Any,
@@ -66,7 +67,9 @@ def planted_store(
     """A store with one task, ``planted``, embedded with `toys.ToyModel` under the name ``toy``."""
     bin_size = 30 if level == "bin" else 1
     rng = np.random.default_rng(1)
-    lengths = np.full(samples, 120) if level == "bin" else rng.integers(40, 160, samples)
+    if length is None and level == "bin":
+        length = 120
+    lengths = rng.integers(40, 160, samples) if length is None else np.full(samples, length)
     sequences = random_sequences(lengths, seed=2)
     record = planted_record(level, kind, bin_size, **probe)
     task = tasks.from_sequences(

@@ -11,7 +11,7 @@ from letters import stretches
 from toys import ToyModel
 
 import embedstore
-from embedstore import tasks
+from embedstore import blocks, tasks
 from embedstore.errors import InputError
 from embedstore.tasks import TaskRecord
 from probes import letters
@@ -128,12 +128,15 @@ def test_nearly_a_baseline(name) -> None:
         open_letters(store_of(["ACGT"]), "t", name)
 
 
-def test_other_names_are_left_to_the_store() -> None:
+def test_other_names_are_left_to_the_store(monkeypatch) -> None:
     store = store_of(["ACGTACGT"])
     assert open_letters(store, "t", "onehot") is None
     assert open_letters(store, "t", "nt_v2") is None
     embedstore.embed(store, "t", ToyModel(), name="kmers6", progress=False)  # type: ignore[arg-type]
     assert open_letters(store, "t", "kmers6") is None
+    with pytest.raises(InputError, match="'kmer6' is the name of a baseline .* give an embedding another name"):
+        embedstore.embed(store, "t", ToyModel(), name="kmer6", progress=False)  # type: ignore[arg-type]
+    monkeypatch.setattr(blocks, "LETTER_BASELINES", ())  # as in older versions
     embedstore.embed(store, "t", ToyModel(), name="kmer6", progress=False)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="has an embedding named 'kmer6', which is also .* another name"):
         open_letters(store, "t", "kmer6")

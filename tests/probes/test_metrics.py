@@ -13,7 +13,7 @@ from embedstore.errors import CorruptError, InputError
 from embedstore.tasks import TaskRecord
 from probes import intervals, metrics
 from probes.metrics import Scores
-from probes.scores import load_scores, save_scores, undefined, undefined_note
+from probes.scores import load_scores, per_class, save_scores, undefined, undefined_note
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "metrics" / "metrics.json").read_text())
 CASES = GOLDEN["cases"]
@@ -30,7 +30,7 @@ def test_mcc_golden(case: str) -> None:
     classes = int(max(true.max(), said.max())) + 1
     counts = metrics.confusions(np.zeros_like(true), true, said, 1, classes)
     np.testing.assert_allclose(metrics.mcc(counts[0]), CASES[case]["value"], **CLOSE)
-    table = metrics.per_class(Scores(0.0, counts), tuple(map(str, range(classes))))
+    table = per_class(Scores(0.0, counts), tuple(map(str, range(classes))))
     if "recall_per_class" in CASES[case]:
         np.testing.assert_allclose(table["recall"], CASES[case]["recall_per_class"], **CLOSE)
         np.testing.assert_allclose(table["precision"], CASES[case]["precision_per_class"], **CLOSE)
@@ -95,7 +95,7 @@ def test_table_of_classes_is_scikit_learns_report() -> None:
     said[said == 3] = 2  # one class is never predicted
     names = ("a", "b", "c", "d")
     counts = metrics.confusions(np.arange(300) // 60, true, said, 5, 4)
-    table = metrics.per_class(Scores(0.0, counts), names).set_index("name")
+    table = per_class(Scores(0.0, counts), names).set_index("name")
     report = sklearn.metrics.classification_report(
         true, said, target_names=names, output_dict=True, zero_division=np.nan
     )
@@ -151,14 +151,14 @@ def test_tables_per_target() -> None:
     rng = np.random.default_rng(2)
     target, score = (rng.random((60, 2)) < 0.4).astype(np.float32), rng.normal(size=(60, 2)).astype(np.float32)
     target[:10, 1] = np.nan
-    table = metrics.per_class(Scores(0.0, None, np.arange(60), target, score), ("a", "b"))
+    table = per_class(Scores(0.0, None, np.arange(60), target, score), ("a", "b"))
     assert table["name"].tolist() == ["a", "b"]
     assert table["n"].tolist() == [60, 50]
     assert table["positives"].tolist() == [target[:, 0].sum(), target[10:, 1].sum()]
     np.testing.assert_allclose(table["auroc"], metrics.auroc(target, score))
     np.testing.assert_allclose(table["base_rate"], table["positives"] / table["n"])
     values = rng.normal(size=(60, 1)).astype(np.float32)
-    table = metrics.per_class(Scores(0.0, None, np.arange(60), values, values + 0.5), ("value",))
+    table = per_class(Scores(0.0, None, np.arange(60), values, values + 0.5), ("value",))
     np.testing.assert_allclose(table["rmse"], 0.5, rtol=1e-5)
     np.testing.assert_allclose(table[["pearson", "spearman"]], 1, rtol=1e-6)
 
