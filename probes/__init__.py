@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from probes.layers import layer_profile
     from probes.linear import LogisticProbe, MajorityProbe, RidgeProbe
     from probes.plots import plot_confusion, plot_layers, plot_reliability, plot_results
+    from probes.predicted import gene_track_table
     from probes.predictions import list_predictions, open_predictions
     from probes.probe import CNNProbe, NetworkProbe
     from probes.results import ProbeResult, plot_history, read_results, save_history
@@ -43,6 +44,7 @@ _HOME = {
     "Spec": "probes.specs",
     "compare": "probes.comparison",
     "comparison_table": "probes.comparison",
+    "gene_track_table": "probes.predicted",
     "layer_profile": "probes.layers",
     "list_predictions": "probes.predictions",
     "make_specs": "probes.combine",
@@ -73,6 +75,7 @@ __all__ = [
     "Spec",
     "compare",
     "comparison_table",
+    "gene_track_table",
     "layer_profile",
     "list_predictions",
     "make_specs",

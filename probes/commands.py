@@ -49,16 +49,20 @@ def add_probe(commands: argparse._SubParsersAction[Any]) -> None:
 
 # Written out, because the modules that know them take a second to import.
 _KINDS = "cnn, linear, mlp, attention, resnet, basset, ridge, logistic or majority"
+_ARGUMENTS = ("store", "task", "model", "probe", "recipe", "out", "fold", "allow_partial", "predictions")
 _RECIPE = ("epochs", "batch_size", "learning_rate", "hidden", "patience", "seed", "device")
 
 
 def _probe(arguments: argparse.Namespace) -> int:
     """Run a probe and print its result."""
+    import time
+
     from embedstore.store import open_store
     from probes.experiment import run_probe
-    from probes.results import results_folder
+    from probes.results import RESULT, results_folder
 
     overrides = {name: getattr(arguments, name) for name in _RECIPE if getattr(arguments, name) is not None}
+    began = time.time()
     result = run_probe(
         open_store(arguments.store, mode="a" if arguments.predictions else "r"),
         arguments.task,
@@ -72,6 +76,7 @@ def _probe(arguments: argparse.Namespace) -> int:
         **overrides | dict(_setting(text) for text in arguments.set),
     )
     row = result.row
+    before = result.path is not None and (result.path / RESULT).stat().st_mtime < began - 1
     print(result.per_class.to_string(float_format="{:.3f}".format))
     print(
         f"{row['task']}/{row['model']}: test {row['metric']} {row['test']:.4f} "
@@ -80,7 +85,8 @@ def _probe(arguments: argparse.Namespace) -> int:
     )
     if row["blocks_missing"]:
         print(f"PARTIAL: {row['blocks_missing']} blocks of the embedding were missing, and their samples left out")
-    print(f"Learning curves, checkpoint and this table are in {result.path}")
+    found = "It was finished before, and is read again. " if before else ""
+    print(f"{found}Learning curves, checkpoint and this table are in {result.path}")
     return 0
 
 
@@ -97,7 +103,10 @@ def _setting(text: str) -> tuple[str, Any]:
         read = value
     if not equals or not name or value == "":
         raise InputError(f"--set {text}: NAME=VALUE is wanted, such as encoder_kernel=9")
-    return name.replace("-", "_"), read
+    name = name.replace("-", "_")
+    if name in _ARGUMENTS:
+        raise InputError(f"--set {text}: {name} is no parameter of a probe; the command has an argument for it")
+    return name, read
 
 
 # ---- results -------------------------------------------------------------------------------------

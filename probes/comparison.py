@@ -113,8 +113,9 @@ def compare(
 
     Examples
     --------
-    >>> compare("results/genes/dnabert/1c...", "results/genes/onehot/7f...")  # doctest: +SKIP
-    Comparison(difference=0.21, low=0.18, high=0.24, p=0.002, n=598, draws=1000)
+    Two folders of results, or lists of folders where there are several seeds::
+
+        compare("results/genes/dnabert/1c0e...", "results/genes/onehot/7f31...")
     """
     sides = [read_tested(side) for side in (a, b)]
     name = common_metric([*sides[0], *sides[1]], metric)

@@ -236,7 +236,7 @@ def read_finished(plan: Plan) -> ProbeResult:
     assert folder is not None
     probe = type(plan.probe).load(folder / CHECKPOINT, device=plan.probe.get_params().get("device"))
     # A class may be named NA or None, which pandas would take for nothing.
-    table = pd.read_csv(folder / _CLASSES, converters={"name": str})
+    table = pd.read_csv(folder / _CLASSES, dtype={"name": str}, keep_default_na=False, na_values=[""])
     row = read_row(folder / RESULT)
     if plan.predictions and not _has_predictions(plan):
         check_writable(plan.store)

@@ -26,6 +26,10 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 _LINES = ("-", "--", "-.", ":")
 
 
+FEWEST = 20
+"""Statements in a bin below which the share that is right says too little to be drawn."""
+
+
 def plot_confusion(confusion: ArrayLike, names: Sequence[str], ax: Axes | None = None) -> Axes:
     """Draw which classes are taken for which: of each true class, the share that was predicted as each class.
 
@@ -88,7 +92,9 @@ def _percent(share: float) -> str:
     return f"{percent:.1f}".lstrip("0") if percent < 9.95 else f"{percent:.0f}"
 
 
-def plot_reliability(counts: NDArray[np.float64], ax: Axes | None = None, *, label: str = "probe") -> Axes:
+def plot_reliability(
+    counts: NDArray[np.float64], ax: Axes | None = None, *, label: str = "probe", fewest: int = FEWEST
+) -> Axes:
     """Draw how often statements of each probability are right, and how many there are.
 
     Source: reliability diagram, Guo et al. 2017, On calibration of modern neural networks, ICML, section 2.
@@ -101,6 +107,8 @@ def plot_reliability(counts: NDArray[np.float64], ax: Axes | None = None, *, lab
         Where to draw, default a new figure. Called again on the same Axes it adds another line, without bars.
     label
         Name of the line; the expected calibration error is written behind it.
+    fewest
+        Bins with fewer statements, default 20, are left out of the line, and not of the error.
 
     Returns
     -------
@@ -118,7 +126,7 @@ def plot_reliability(counts: NDArray[np.float64], ax: Axes | None = None, *, lab
         ax.set(xlabel="stated probability", ylabel="share that is right")
         ax.spines[["top", "right"]].set_visible(False)
     ax.plot(
-        *table.loc[table["n"] > 0, ["stated", "right"]].to_numpy().T,
+        *table.loc[table["n"] >= fewest, ["stated", "right"]].to_numpy().T,
         marker=_MARKERS[number % len(_MARKERS)],
         color=_COLOURS[number % len(_COLOURS)],
         linestyle=_LINES[number % len(_LINES)],
@@ -136,7 +144,8 @@ def plot_layers(table: pd.DataFrame, ax: Axes | None = None, *, metric: str = "t
     Parameters
     ----------
     table
-        layer, test, low, high, and model where there are several.
+        layer, test, low, high; checkpoint or model where there are several; valid, the validation metric, where it is
+        known. Rows without a layer (means of several) are left out.
     ax
         Where to draw, default a new figure.
     metric
@@ -145,20 +154,25 @@ def plot_layers(table: pd.DataFrame, ax: Axes | None = None, *, metric: str = "t
     Returns
     -------
     matplotlib.axes.Axes
-        The best layer of each model is ringed and named in the legend.
+        The best layer of each model, by the validation metric where it is known, is ringed and named in the legend.
     """
     from matplotlib.ticker import MaxNLocator
 
     ax = ax or _new_axes(5.5, 3.6)
-    models = list(dict.fromkeys(table["model"])) if "model" in table else [None]
+    table = table[table["layer"].notna()]
+    key = next((name for name in ("checkpoint", "model") if name in table), None)
+    models = [None] if key is None else list(dict.fromkeys(table[key]))
     for number, model in enumerate(models):
-        rows = (table if model is None else table[table["model"] == model]).sort_values("layer")
+        rows = (table if key is None else table[table[key] == model]).sort_values("layer")
         layer, test, low, high = (rows[name].to_numpy(np.float64) for name in ("layer", "test", "low", "high"))
+        known = "valid" in rows and rows["valid"].notna().all()
+        judge = rows["valid"].to_numpy(np.float64) if known else test
         colour = _COLOURS[number % len(_COLOURS)]
         ax.fill_between(layer, low, high, color=colour, alpha=0.18, linewidth=0)
-        name = "" if model is None else str(model)
-        if not np.isnan(test).all():
-            best = int(np.nanargmax(test))
+        # A profile has one embedding per layer; the last one's name stands for the model.
+        name = "" if model is None else str(rows["model"].iloc[-1] if "model" in rows else model)
+        if not np.isnan(judge).all():
+            best = int(np.nanargmax(judge))
             ax.plot(layer[best], test[best], "o", markersize=11, markerfacecolor="none", color=colour)
             name += f"{', ' if name else ''}best: layer {layer[best]:.0f}"
         ax.plot(

@@ -128,8 +128,10 @@ def gene_track_table(predictions: xr.Dataset, sample: str) -> pd.DataFrame:
 
     Examples
     --------
-    >>> table = gene_track_table(predictions, "gene7")  # doctest: +SKIP
-    >>> plot_gene_tracks({"truth": table["truth"], "predicted": table["predicted"]})  # doctest: +SKIP
+    With `analysis.plots.plot_gene_tracks`::
+
+        table = gene_track_table(predictions, "gene7")
+        plot_gene_tracks({"truth": table["truth"], "predicted": table["predicted"]})
     """
     import pandas as pd
 

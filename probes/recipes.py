@@ -78,7 +78,7 @@ RECIPES = {
             "stopping: after 15 epochs without a better validation metric.",
             "batch: 16 samples at most, so that small tasks get enough steps; the gradient's norm is at most 1.",
             "width: 64 hidden channels for every task; BEND gives the enhancer task two.",
-            "precision: float32; products in bfloat16 were not faster for probes this small (docs/results.md).",
+            "precision: float32; what products in bfloat16 change and save is in docs/results.md.",
         ),
     ),
 }

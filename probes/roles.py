@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from embedstore.errors import InputError
+from embedstore.errors import InputError, NotInStoreError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -37,6 +37,8 @@ def split_roles(
     ------
     InputError
         The names do not fit.
+    NotInStoreError
+        The task has no such split.
 
     Examples
     --------
@@ -53,6 +55,10 @@ def split_roles(
         roles = {role: [part] if isinstance(part, str) else list(part) for role, part in splits.items()}
         used = [name for part in roles.values() for name in part]
         for name in used:
+            if name not in names:
+                raise NotInStoreError(
+                    f"the task has no split {name!r}, only {', '.join(names)}.{did_you_mean(name, names)}"
+                )
             if used.count(name) > 1:
                 raise InputError(f"split {name!r} is used twice; training and test samples must be apart: {roles}")
         return roles

@@ -168,8 +168,9 @@ def train(
         logger.info("%s: going on after epoch %d of %d", data, len(run.history), settings.epochs)
         on_epoch(run.history, run.best_epoch)
     saved = time.monotonic()
-    first = len(run.history) + 1
-    bar = progress_bar(range(first, settings.epochs + 1), f"training {data.record.name}", show=progress, unit="epoch")
+    done = len(run.history)
+    counts = {"initial": done, "total": settings.epochs, "unit": "epoch"}
+    bar = progress_bar(range(done + 1, settings.epochs + 1), f"training {data.record.name}", show=progress, **counts)
     try:
         for epoch in bar:
             if _stale(run, settings):

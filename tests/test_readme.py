@@ -13,6 +13,13 @@ from embedstore.cli import main
 from embedstore.simulate import simulate_genome, write_gene_finding
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
+SWEEP = """
+store = "store.zarr"
+[[run]]
+tasks = "gene_finding"
+models = ["lm", "onehot"]
+probes = "ridge"
+"""
 
 
 def block(kind: str, after: str) -> str:
@@ -32,7 +39,9 @@ def user_files(tmp_path, monkeypatch):
 
 def test_the_commands_and_the_python_code(user_files, capsys):
     commands = [line.split("#")[0] for line in block("", "## Use").splitlines() if line.startswith("embedstore ")]
-    assert [shlex.split(command)[1] for command in commands] == ["pretrain", "plan", "embed", "probe", "probe", "info"]
+    assert [shlex.split(command)[1] for command in commands] == [
+        *("pretrain", "plan", "embed", "probe", "probe", "results", "info")
+    ]
     for command in commands:
         words = shlex.split(command.replace("--minutes 10", "--steps 3 --hidden 8 --layers 1"))
         assert main(words[1:]) == 0, capsys.readouterr().err
@@ -40,6 +49,12 @@ def test_the_commands_and_the_python_code(user_files, capsys):
     identity = embedstore.open_store("store.zarr").samples("gene_finding")["id"][0]
     code = block("python", "In Python:").replace("chr1:841-2455(-)|gene1", identity)
     exec(compile(code, "README.md", "exec"), {})
+
+    Path("all.toml").write_text(SWEEP)
+    for line in block("", "## Probes").splitlines():
+        command = line.split("#")[0].replace("--workers 4", "").replace("--recipe best", "--recipe best --epochs 2")
+        assert main(shlex.split(command)[1:]) == 0, capsys.readouterr().err
+    assert "| baseline | kmer3 | ridge | bend |" in capsys.readouterr().out
 
 
 def test_reading_without_embedstore(user_files, capsys):

@@ -273,3 +273,65 @@ def test_refusals(store, fitted) -> None:
     train_of_two = ProbeData.from_rows(rows, Labels(np.array([[0], [1]], np.uint8), ("sample", "target")), record)
     with pytest.raises(InputError, match="auroc is not defined on the validation samples"):
         CNNProbe(**QUICK).fit(train_of_two, alike)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("epochs", None, "epochs must be 1 or more, a whole number; got None"),
+        ("batch_size", 2.5, "batch_size must be 1 or more, a whole number; got 2.5"),
+        ("batch_size", None, "batch_size must be .*; got None"),
+        ("patience", True, "patience must be .*; got True"),
+        ("learning_rate", None, "learning_rate must be a finite number above 0; got None"),
+        ("learning_rate", float("nan"), "learning_rate must be .*; got nan"),
+        ("clip", float("inf"), "clip must be .*; got inf"),
+        ("clip", "1", "clip must be .*; got '1'"),
+        ("weight_decay", -0.1, "weight_decay must be a finite number, 0 or more; got -0.1"),
+        ("seed", -1, r"seed must be a whole number, 0 to 2\^63 - 1; got -1"),
+        ("seed", 1.5, "seed must be .*; got 1.5"),
+        ("options", ["dropout"], r"options must be a dictionary of settings by name; got \['dropout'\]"),
+        ("options", {"dropout": 0.5}, "network 'cnn' has no setting 'dropout'"),
+        ("network", "cnm", "there is no network 'cnm'. Did you mean 'cnn'"),
+        ("kernel", 4, "network 'cnn': kernel is 4; an odd number, 1 or more is wanted"),
+    ],
+)
+def test_settings_of_a_wrong_kind_are_refused(store, name, value, message) -> None:
+    with pytest.raises(InputError, match=message):
+        CNNProbe(**QUICK | {name: value}).fit(split(store, "train"))
+
+
+def test_settings_that_may_be_none_or_zero(store) -> None:
+    free = {"hidden": None, "patience": None, "clip": None, "positive_weight": None, "weight_decay": 0}
+    probe = CNNProbe(**QUICK | free | {"epochs": 1, "options": {"hidden": 3}}).fit(split(store, "train"))
+    assert probe.weights()["linear.0.weight" if "linear.0.weight" in probe.weights() else "linear.weight"].shape == (
+        3,
+        3,
+    )
+
+
+def test_basset_names_the_lengths_that_do_not_fit() -> None:
+    lengths = planted_store("sequence", "multilabel", samples=12)
+    data = split(lengths, "train", "onehot")
+    seen = np.unique(data.targets.lengths[data.samples])
+    message = f"among these are some of {seen[0]} and some of {seen[1]} nucleotides. Cut them to one length"
+    with pytest.raises(InputError, match=message):
+        CNNProbe("basset", progress=False).fit(data)
+
+
+def test_samples_for_training_do_not_choose_the_epoch(store) -> None:
+    train = split(store, "train")
+    with pytest.raises(InputError, match="share 3 samples, the first is sample 0"):
+        CNNProbe(**QUICK).fit(train, train[:3])
+
+
+def test_a_probe_wants_the_width_it_was_trained_on() -> None:
+    record = TaskRecord(name="t", level="sequence", type="multilabel", names=("x",), metric="auroc")
+    labels = Labels(np.array([[0], [1]], np.uint8), ("sample", "target"))
+    two, three = (
+        ProbeData.from_rows(
+            Rows(np.arange(2), np.eye(2, n, dtype=np.float32), np.ones(2, int), np.arange(3)), labels, record
+        )
+        for n in (2, 3)
+    )
+    with pytest.raises(InputError, match="the probe was trained on 2 channels; .* has 3"):
+        CNNProbe("linear", epochs=1, progress=False).fit(two).predict(three)

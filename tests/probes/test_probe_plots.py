@@ -84,11 +84,11 @@ def test_percent_takes_three_characters(share, text):
 
 def test_reliability_lines_and_share_bars():
     counts = calibration_counts([0.05, 0.95, 0.95, 0.95], [0, 1, 1, 0], bins=10)
-    ax = plots.plot_reliability(counts)
+    ax = plots.plot_reliability(counts, fewest=1)
     diagonal, line = ax.get_lines()
     np.testing.assert_allclose(line.get_xydata(), [[0.05, 0], [0.95, 2 / 3]])
     np.testing.assert_allclose([bar.get_height() for bar in ax.patches], [0.25] + [0] * 8 + [0.75])
-    plots.plot_reliability(calibration_counts([0.5], [1], bins=10), ax, label="second")
+    plots.plot_reliability(calibration_counts([0.5], [1], bins=10), ax, label="second", fewest=1)
     assert len(ax.patches) == 10
     assert [one.get_label() for one in ax.get_lines()] == [
         "calibrated",
@@ -189,3 +189,30 @@ def test_a_table_as_large_as_bends_is_readable():
         assert box.y1 <= whole.y1
     seen = {(to_rgb(bars.lines[0].get_color()), bars.lines[0].get_marker()) for bars in ax.containers}
     assert len(seen) == len(record_names)
+
+
+def test_bins_with_few_statements_are_left_out_of_the_line():
+    counts = np.zeros((10, 3))
+    counts[2], counts[9] = (20, 5, 6), (19, 18, 2)
+    ax = plots.plot_reliability(counts)
+    (line,) = (line for line in ax.get_lines() if line.get_gid() == "reliability")
+    np.testing.assert_allclose(line.get_xydata(), [[0.25, 0.3]])
+
+
+def test_the_layers_of_a_checkpoint_are_one_line_and_validation_chooses():
+    table = pd.DataFrame(
+        {
+            "checkpoint": ["a"] * 4,
+            "model": ["lm.1", "lm.2", "lm.mean", "lm"],
+            "layer": [1, 2, np.nan, 3],
+            "test": [0.1, 0.5, 0.9, 0.3],
+            "low": 0.0,
+            "high": 1.0,
+            "valid": [0.1, 0.2, 0.9, 0.4],
+        }
+    )
+    ax = plots.plot_layers(table)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["lm, best: layer 3"]
+    assert ax.get_lines()[-1].get_xydata().tolist() == [[1, 0.1], [2, 0.5], [3, 0.3]]
+    without = plots.plot_layers(table.drop(columns="valid"))
+    assert [text.get_text() for text in without.get_legend().get_texts()] == ["lm, best: layer 2"]
