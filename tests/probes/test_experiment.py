@@ -8,12 +8,19 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from probe_tasks import planted_store
+from toys import random_sequences
 
+import embedstore
 import probes
-from embedstore.errors import InputError
+from embedstore import tasks
+from embedstore.errors import InputError, StoreError
+from embedstore.tasks import Labels, TaskRecord
 from probes import planning, results, training
-from probes.experiment import run_probe, split_roles
+from probes.experiment import run_probe, run_ridges, run_spec, spec_folder, split_roles
+from probes.linear import RidgeProbe
+from probes.predictions import list_predictions
 from probes.probe import CNNProbe
+from probes.specs import Spec
 
 QUICK = {"progress": False, "device": "cpu", "draws": 50}
 RECIPE = {"hidden": 8, "learning_rate": 0.02, "batch_size": 8, "epochs": 4}
@@ -192,3 +199,128 @@ def test_names_of_the_package() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = probes.nothing
     assert planning.SPEC_VERSION == 2
+
+
+# ---- solved together -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folds(tmp_path_factory):
+    path = tmp_path_factory.mktemp("folds") / "s.zarr"
+    return planted_store("sequence", "multilabel", splits=[f"part{i % 4 + 1}" for i in range(48)], path=path)
+
+
+def spec_of(store, **changes) -> Spec:
+    return Spec(str(store.local), "planted", "toy", probe="ridge", **changes)
+
+
+def test_ridges_together_are_those_alone(folds, tmp_path) -> None:
+    specs = [spec_of(folds, fold=fold) for fold in (1, 2, 3, 4)]
+    specs.append(spec_of(folds, fold=2, settings={"scale": False}))
+    alone = [run_spec(spec, tmp_path / "alone") for spec in specs]
+    together = run_ridges(specs, tmp_path / "together")
+    for one, other in zip(alone, together, strict=True):
+        assert list(one) == list(other)
+        for name, value in one.items():
+            if isinstance(value, float) and name != "seconds":
+                np.testing.assert_allclose(other[name], value, rtol=1e-9, atol=1e-12, err_msg=name)
+            elif name != "seconds":
+                assert other[name] == value, name
+    assert len({row["spec"] for row in together}) == 5
+    assert all(np.isfinite(row["valid"]) for row in together)
+    assert run_ridges(specs[::-1], tmp_path / "together") == together[::-1]
+    for spec in specs:
+        folders = [spec_folder(spec, tmp_path / name) for name in ("alone", "together")]
+        one, other = (RidgeProbe.load(folder / "probe.safetensors") for folder in folders)
+        np.testing.assert_allclose(other.coefficient_, one.coefficient_, rtol=1e-7, atol=1e-10)
+        assert one.data_description_ == other.data_description_
+        assert (folders[0] / "spec.json").read_text() == (folders[1] / "spec.json").read_text()
+
+
+def test_ridges_together_write_predictions_also_when_asked_for_later(folds, tmp_path) -> None:
+    spec = spec_of(folds, fold=3, settings={"penalties": [0.1, 1.0]})
+    (row,) = run_ridges([spec], tmp_path)
+    assert row["spec"][:12] not in list_predictions(folds, "planted", "toy")["name"].tolist()
+    later = spec._replace(predictions=True)
+    assert run_ridges([later], tmp_path) == [row]
+    assert row["spec"][:12] in list_predictions(folds, "planted", "toy")["name"].tolist()
+
+
+def test_settings_of_a_spec_are_parameters_of_the_probe(folds, tmp_path) -> None:
+    for name, value in (("draws", 3), ("task", "other"), ("fold", 2), ("memory_limit", 0)):
+        spec = spec_of(folds, fold=1, settings={name: value})
+        for function in (run_spec, spec_folder, lambda spec, out: run_ridges([spec], out)):
+            with pytest.raises(InputError, match=f"hold '{name}', which is no parameter of a probe"):
+                function(spec, tmp_path)
+
+
+# ---- predictions ---------------------------------------------------------------------------------
+
+
+def test_predictions_are_written_with_the_result_or_later(folds, tmp_path, monkeypatch) -> None:
+    quick = {"fold": 1, "probe": "majority", "draws": 5, "out": tmp_path}
+    first = run_probe(folds, "planted", "gc", **quick)
+    name = first.row["spec"][:12]
+    assert list_predictions(folds, "planted", "gc").empty
+    reading = embedstore.open_store(folds.local, mode="r")
+    with pytest.raises(StoreError, match="open for reading, and predictions are kept in the store"):
+        run_probe(reading, "planted", "gc", predictions=True, **quick)
+    later = run_probe(folds, "planted", "gc", predictions=True, **quick)
+    assert later.row == first.row
+    assert list_predictions(folds, "planted", "gc")["name"].tolist() == [name]
+    assert run_probe(reading, "planted", "gc", predictions=True, **quick).row == first.row  # they are there
+    with monkeypatch.context() as patch:
+        patch.setattr(CNNProbe, "fit", lambda *_, **__: pytest.fail("trained before the store was looked at"))
+        with pytest.raises(StoreError, match="open for reading"):
+            run_probe(reading, "planted", "toy", predictions=True, fold=1, epochs=1, **QUICK)
+
+
+# ---- what is read again --------------------------------------------------------------------------
+
+
+def test_classes_of_any_name_are_read_again(tmp_path) -> None:
+    store = embedstore.open_store("memory://", mode="a")
+    record = TaskRecord(name="t", level="sequence", type="class", names=("NA", "None", "1"), metric="mcc")
+    sequences, splits = random_sequences([30] * 12), [("train", "valid", "test")[i // 3 % 3] for i in range(12)]
+    store.add_task(
+        tasks.from_sequences("t", sequences, splits=splits, labels=[i % 3 for i in range(12)], record=record)
+    )
+    for _ in range(2):
+        result = run_probe(store, "t", "gc", probe="majority", out=tmp_path, draws=5)
+        assert result.per_class["name"].tolist() == ["NA", "None", "1"]
+        assert np.isnan(result.per_class["precision"]).sum() == 2  # never predicted
+
+
+def test_what_a_network_keeps_beside_its_parameters_is_not_counted() -> None:
+    store = planted_store("sequence", "multilabel", length=60)
+    result = run_probe(store, "planted", "onehot", probe="basset", hidden=3, epochs=1, **QUICK)
+    convolutions = 5 * 300 * 19 + 300 * 200 * 11 + 200 * 200 * 7 + 700
+    assert result.row["parameters"] == convolutions + 2 * 700 + 200 * 3 + 3 + 3 * 3 + 3 + 3 * 2 + 2
+
+
+# ---- what is refused -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alike", ["train", "valid"])
+def test_labels_that_are_all_alike_are_refused_before_training(alike: str, monkeypatch) -> None:
+    monkeypatch.setattr(CNNProbe, "fit", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(RidgeProbe, "fit", lambda *_, **__: pytest.fail("trained"))
+    store = planted_store("sequence", "multilabel", samples=24, length=30)
+    labels = store.labels("planted")
+    labels.values[:] = np.arange(24)[:, None] // 6 % 2
+    labels.values[store.samples("planted")["split"].to_numpy() == alike] = 1
+    monkeypatch.setattr(type(store), "labels", lambda self, task: labels)
+    for probe in ("cnn", "ridge"):
+        with pytest.raises(
+            InputError, match=f"splits {alike} have one value only, 1, in every target. Use other splits"
+        ):
+            run_probe(store, "planted", "toy", probe=probe, **QUICK)
+
+
+def test_labels_of_the_wrong_width_are_refused(monkeypatch) -> None:
+    store = planted_store("sequence", "multilabel", samples=12, length=30)
+    labels = store.labels("planted")
+    short = Labels(labels.values[:-1], labels.dims, labels.names)
+    monkeypatch.setattr(type(store), "labels", lambda self, task: short)
+    with pytest.raises(InputError, match="the labels have 11 entries and the samples 12 rows; each needs exactly one"):
+        run_probe(store, "planted", "toy", **QUICK)
