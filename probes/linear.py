@@ -94,6 +94,7 @@ class RidgeProbe(LinearProbe):
             A row holds NaN or infinity.
         """
         self._begin(data)
+        data.check_apart(valid)
         if valid is None and len(data) < 2:
             raise InputError(f"{data!r}: choosing a penalty takes two samples or more, or validation samples.")
         if valid is not None:

@@ -102,6 +102,7 @@ class LogisticProbe(LinearProbe):
         if data.record.type == "value":
             raise InputError(f"{data.record.name} is a task of values: use a ridge probe.")
         penalties = checked_penalties(self.penalties)
+        data.check_apart(valid)
         self._remember(data, 0)
         self.coefficient_ = np.zeros((data.width, len(self.names_)))
         if valid is None and len(data) < FOLDS:

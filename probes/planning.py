@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from embedstore.errors import InputError, did_you_mean
 from probes.base import Probe, ProbeKind, probe_kind
 from probes.dataset import ProbeData, describe
-from probes.reading import open_rows
+from probes.reading import Source, open_rows
 from probes.recipes import recipe_settings
 from probes.results import digest
 from probes.roles import check_regions, split_roles
@@ -57,14 +59,18 @@ class Plan(NamedTuple):
         return pools(self.store, self.task, self.kind)
 
     def check(self) -> None:
-        """Refuse a probe that is not for this task or model, and regions that are in two roles; reads no rows."""
+        """Refuse, before a row is read, a probe that is not for this task or model, shared regions, missing blocks."""
         record, labels = self.store.record(self.task), self.store.labels(self.task)
         check_regions(self.store, self.task, self.roles)
         if labels is None:
             return  # said when samples are loaded
         lengths = self.store.lengths(self.task)
         outputs = len(Targets(record, labels, lengths).names)
-        self.probe.check_fits(record, outputs, open_rows(self.store, self.task, self.model).width, lengths)
+        embedding = open_rows(self.store, self.task, self.model)
+        self.probe.check_fits(record, outputs, embedding.width, lengths)
+        used = [name for names in self.roles.values() for name in names]
+        samples = np.flatnonzero(self.store.samples(self.task)["split"].isin(used))
+        Source(embedding, lengths, self.pooled).there(samples, self.allow_partial)
 
     def load(self, role: str) -> ProbeData:
         """Read the samples of a role."""

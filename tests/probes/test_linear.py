@@ -353,6 +353,7 @@ def test_too_few_iterations_are_said(caplog) -> None:
 def test_logistic_refusals(monkeypatch) -> None:
     x, y = noisy(40)
     data = sequence_data(x, labels_of("class", y), "class")
+    other = sequence_data(x + 1, labels_of("class", y), "class")
     with pytest.raises(InputError, match="t is a task of values: use a ridge probe"):
         LogisticProbe().fit(sequence_data(x, y))
     with pytest.raises(InputError, match="no sample has a label; there is nothing to fit"):
@@ -364,12 +365,20 @@ def test_logistic_refusals(monkeypatch) -> None:
     bad[7, 0] = float("inf")
     broken = dataclasses.replace(data, _held=data._held._replace(vector=bad))
     with pytest.raises(NonFiniteError, match="1 rows of samples 0 to 39 hold NaN or infinity"):
-        LogisticProbe(**QUIET).fit(broken, data)
+        LogisticProbe(**QUIET).fit(broken, other)
     monkeypatch.setattr(logistic, "free_memory", lambda: 2 * 2 * 8 * x.size - 2)
     with pytest.raises(InputError, match=r"they would take about 0.0 GB, half of the free memory is 0.0 GB"):
-        LogisticProbe(**QUIET).fit(data, data)
+        LogisticProbe(**QUIET).fit(data, other)
     monkeypatch.setattr(logistic, "free_memory", lambda: 2 * 2 * 8 * x.size)
-    LogisticProbe(**QUIET).fit(data, data)
+    LogisticProbe(**QUIET).fit(data, other)
+
+
+def test_validation_samples_that_were_trained_on_are_refused() -> None:
+    x, y = noisy(40)
+    for probe, kind in ((RidgeProbe(progress=False), "value"), (LogisticProbe(**QUIET), "class")):
+        data = sequence_data(x, labels_of(kind, y) if kind == "class" else y, kind)
+        with pytest.raises(InputError, match="share 40 samples, the first is sample 0"):
+            probe.fit(data, data)
 
 
 @pytest.mark.parametrize(("level", "kind"), KINDS)
