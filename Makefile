@@ -22,6 +22,9 @@ benchmarks: .venv/test
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/storage.py
 	$(BIN)/python benchmarks/probe_epoch.py
+	$(BIN)/python benchmarks/probe_training.py
+	$(BIN)/python benchmarks/linear.py
+	$(BIN)/python benchmarks/sweep.py
 	$(BIN)/python benchmarks/embedding.py
 	$(BIN)/python benchmarks/workers.py
 	$(BIN)/python benchmarks/tokenizing.py
