@@ -24,7 +24,7 @@ from embedstore.errors import (
     did_you_mean,
 )
 from embedstore.progress import progress_bar
-from probes.reading import Held, Source, check_kept, free_memory, hold, open_rows, take
+from probes.reading import Held, Source, check_kept, describe, free_memory, hold, open_rows, take
 from probes.targets import Targets, labelled
 
 if TYPE_CHECKING:
@@ -296,14 +296,10 @@ class ProbeData:
         InputError
             There is no label, or every target has one value only.
         """
-        target = self.targets.of(self.samples)
-        known = labelled(target)
-        if target.ndim == 1:
-            kinds = [np.unique(target[known].numpy())]
-        else:
-            kinds = [np.unique(column[mask].numpy()) for column, mask in zip(target.T, known.T, strict=True)]
+        kinds = self.targets.kinds(self.samples)
         if max(map(len, kinds)) < 2:
-            seen = "no label" if not len(kinds[0]) else f"one value only, {kinds[0][0]:g},"
+            values = np.concatenate(kinds)
+            seen = f"one value only, {values[0]:g}," if len(values) else "no label"
             raise InputError(
                 f"{self!r}: splits {', '.join(self.description.get('splits', ['given']))} have {seen} in every target. "
                 "Use other splits, or check the labels of the task."
@@ -416,30 +412,3 @@ class ProbeData:
                 f"{self.targets.lengths[sample]:,}. Run `embedstore verify` on the store."
             )
         return Part(samples, rows.vector, rows.span, rows.first_row, self.targets.of(samples))
-
-
-def describe(store: Store, task: str, model: str, splits: Sequence[str]) -> dict[str, Any]:
-    """Say what decides the numbers of some samples, without reading any.
-
-    Parameters
-    ----------
-    store
-        An open store.
-    task, model
-        Names.
-    splits
-        Names of the splits.
-
-    Returns
-    -------
-    dict
-        Plain data: names, the task's record and digests, the fingerprint of the embedding.
-    """
-    return {
-        "task": task,
-        "model": model,
-        "record": store.record(task).to_dict(),
-        "embedding": dict(open_rows(store, task, model).fingerprint),
-        "digest": dict(store.task_digests(task)),
-        "splits": list(splits),
-    }

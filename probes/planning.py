@@ -9,8 +9,8 @@ import numpy as np
 
 from embedstore.errors import InputError, did_you_mean
 from probes.base import Probe, ProbeKind, probe_kind
-from probes.dataset import ProbeData, describe
-from probes.reading import Source, open_rows
+from probes.dataset import ProbeData
+from probes.reading import Source, describe, open_rows
 from probes.recipes import recipe_settings
 from probes.results import digest
 from probes.roles import check_regions, split_roles

@@ -204,6 +204,33 @@ def open_rows(store: Store, task: str, model: str) -> Embedding:
     return open_letters(store, task, model) or store.embedding(task, model)
 
 
+def describe(store: Store, task: str, model: str, splits: Sequence[str]) -> dict[str, Any]:
+    """Say what decides the numbers of some samples, without reading any.
+
+    Parameters
+    ----------
+    store
+        An open store.
+    task, model
+        Names.
+    splits
+        Names of the splits.
+
+    Returns
+    -------
+    dict
+        Plain data: names, the task's record and digests, the fingerprint of the embedding.
+    """
+    return {
+        "task": task,
+        "model": model,
+        "record": store.record(task).to_dict(),
+        "embedding": dict(open_rows(store, task, model).fingerprint),
+        "digest": dict(store.task_digests(task)),
+        "splits": list(splits),
+    }
+
+
 def check_kept(embedding: Embedding, record: TaskRecord, pooled: bool) -> None:
     """Refuse an embedding that does not hold what is asked for.
 

@@ -103,6 +103,25 @@ class Targets:
             return torch.from_numpy(flat.astype(np.int64))
         return torch.from_numpy(flat.reshape(len(flat), -1).astype(np.float32))
 
+    def kinds(self, samples: NDArray[np.int64]) -> list[NDArray[np.generic]]:
+        """Return the different labels of some samples, per target; one target for classes.
+
+        Parameters
+        ----------
+        samples
+            (n,) indices.
+
+        Returns
+        -------
+        list of numpy.ndarray
+            Distinct labels of each target, empty where it has none.
+        """
+        target = self.of(samples)
+        known = labelled(target)
+        if target.ndim == 1:
+            return [np.unique(target[known].numpy())]
+        return [np.unique(column[mask].numpy()) for column, mask in zip(target.T, known.T, strict=True)]
+
     def _check_shape(self) -> None:
         record, values = self.record, self.labels.values
         wanted = {"nucleotide": ("nucleotide",), "bin": ("sample", "bin"), "sequence": ("sample",)}[record.level]

@@ -41,7 +41,7 @@ class Finished(NamedTuple):
     row
         Its row.
     test
-        What it was tested on, see `probes.dataset.describe`.
+        What it was tested on, see `probes.reading.describe`.
     fixed
         What must be the same for all seeds and folds of one probe.
     """
