@@ -7,6 +7,7 @@ the digests in the task's attributes, rows against their commit records.
 from __future__ import annotations
 
 import contextlib
+import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from embedstore.integrity import VerifyReport
     from embedstore.rows import Embedding
     from embedstore.tasks import Labels, Task, TaskRecord
+
+
+_CODEC_PIPELINE = threading.Lock()
 
 
 def open_store(path: str | Path | ZarrStore, mode: Literal["r", "a"] = "r") -> Store:
@@ -225,7 +229,8 @@ class Store:
         fast = rust and self.local is not None and has_zarrs()
         settings = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"} if fast else {}
         try:
-            with zarr.config.set(settings):
+            # The setting is one for all threads: without the lock an array opened meanwhile elsewhere would get it too.
+            with _CODEC_PIPELINE, zarr.config.set(settings):
                 return zarr.open_array(self.zarr_store, path=path, mode="r", zarr_format=3)
         except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
             raise CorruptError(f"{self.path}/{path}: the array's metadata is gone or damaged: {error}") from error
@@ -239,7 +244,7 @@ class Store:
         """Read part of an array; damage that the codecs notice becomes an error that says where."""
         try:
             return np.asarray(array[selection])
-        except (ValueError, RuntimeError, OSError) as error:
+        except (ValueError, RuntimeError, OSError, IndexError) as error:  # IndexError: zarrs, of a file cut short
             raise CorruptError(
                 f"{where}: {array.name} cannot be read: {error}. Run `embedstore verify {self.path}` to see all damage."
             ) from error

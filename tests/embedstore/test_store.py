@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -18,6 +19,7 @@ from toys import ToyModel, random_sequences
 import embedstore
 from embedstore import layout, tasks
 from embedstore.errors import (
+    CorruptError,
     FingerprintError,
     FormatVersionError,
     IncompleteError,
@@ -180,6 +182,29 @@ def test_without_the_rust_pipeline_the_same_bytes_come_back(ragged, toy_model, m
     assert type(plain._arrays["vector"].async_array.codec_pipeline).__name__ != "ZarrsCodecPipeline"
     for block in range(plain.blocks):
         assert plain.read_block(block).vector.tobytes() == rust.read_block(block).vector.tobytes()
+
+
+def test_threads_that_open_arrays_at_once_each_get_their_own_pipeline(ragged, toy_model):
+    """The setting is one for the process: rows opened in one thread must not lend it to labels opened in another."""
+    embedstore.embed(ragged, "ragged", toy_model, progress=False)
+
+    def opened(rust):
+        array = ragged.array("ragged/embedding/toy/first_row", rust=rust)
+        return type(array.async_array.codec_pipeline).__name__ == "ZarrsCodecPipeline"
+
+    wanted = [number % 2 == 0 for number in range(400)]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(opened, wanted)) == wanted
+
+
+def test_an_empty_file_is_damage_to_either_pipeline(ragged, toy_model):
+    embedstore.embed(ragged, "ragged", toy_model, progress=False)
+    where = "ragged/embedding/toy/first_row"
+    for file in (ragged.local / where / "c").iterdir():
+        file.write_bytes(b"")
+    for rust in (False, True):
+        with pytest.raises(CorruptError, match="first_row cannot be read"):
+            ragged.read_part(ragged.array(where, rust=rust), np.s_[:], where)
 
 
 def test_xarray_opens_a_finished_embedding_without_our_code(ragged, toy_model, tmp_path):
