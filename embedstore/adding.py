@@ -92,11 +92,13 @@ def writing(store: Store, lock: str, what: str, *, wait: float = 0.0) -> Iterato
 
 
 def task_digests(task: Task) -> dict[str, str]:
-    """Return the sha256 digests of a task's sequences, sample table and labels."""
+    """Return the sha256 digests of a task's sequences, sample table, labels and variants."""
     lengths = task.samples["length"].to_numpy(np.int64)
     digests = {"sequence": sequence_digest(lengths, _sequences(task)), "samples": table_digest(task.samples)}
     if task.labels is not None:
         digests["label"] = labels_digest(task.labels)
+    if task.variants is not None:
+        digests["variants"] = table_digest(task.variants)
     return digests
 
 
@@ -139,7 +141,9 @@ def _write(store: Store, task: Task, digests: dict[str, str]) -> None:
     placed = create_array(group, "first_nucleotide", lengths.shape, chunks=(2**16,), codec="zstd")
     placed[:] = first[:-1]
     _write_sequence(group, task, int(first[-1]))
-    _write_samples(group, task.samples)
+    _write_table(group, "sample", task.samples)
+    if task.variants is not None:
+        _write_table(group, "variant", task.variants)
     if task.labels is not None:
         _write_labels(group, task.labels)
     group.require_group("embedding")
@@ -154,6 +158,8 @@ def _write(store: Store, task: Task, digests: dict[str, str]) -> None:
         "length": int(lengths[0]) if (lengths == lengths[0]).all() else None,
         "columns": list(task.samples.columns),
     }
+    if task.variants is not None:
+        attributes["variant_columns"] = list(task.variants.columns)
     if task.labels is not None:
         attributes["label"] = {"dims": list(task.labels.dims), "names": list(task.labels.names)}
     if store.local is not None:
@@ -190,19 +196,19 @@ def _write_sequence(group: zarr.Group, task: Task, total: int) -> None:
         array[start:] = np.concatenate(held)
 
 
-def _write_samples(group: zarr.Group, table: pd.DataFrame) -> None:
-    """Write each column of the sample table as an array."""
-    group.require_group("sample")
+def _write_table(group: zarr.Group, what: str, table: pd.DataFrame) -> None:
+    """Write each column of a table of samples or variants as an array."""
+    group.require_group(what)
     for name in table.columns:
         check_name(str(name), "column")
         values = table[name].to_numpy()
         text = values.dtype.kind in "OUT"
         array = create_array(
             group,
-            f"sample/{name}",
+            f"{what}/{name}",
             values.shape,
             dtype=str if text else values.dtype,
-            dims=("sample",),
+            dims=(what,),
             chunks=(2**16,),
             codec="zstd",
         )

@@ -107,6 +107,8 @@ def _task_faults(store: Store, task: str) -> Iterator[CorruptError]:
         store.group(f"{task}/embedding")
         store.samples(task)
         store.labels(task)
+        if "variants" in store.task_digests(task):
+            store.variants(task)
         lengths = store.lengths(task)
         steps = range(0, len(lengths), 64)
         parts = (store.sequences(task, np.arange(start, min(start + 64, len(lengths)))) for start in steps)
@@ -208,7 +210,7 @@ def _repair_task(store: Store, task: str) -> list[tuple[str, str]]:
         group = store.task_group(task)
         if store.local is None:
             # Elsewhere arrays are never replaced when they are created again, so the damaged ones go now.
-            for part in ("sequence", "first_nucleotide", "sample", "label"):
+            for part in ("sequence", "first_nucleotide", "sample", "label", "variant"):
                 remove_tree(store, f"{task}/{part}")
         group.attrs["embedstore"] = {**store.task_attributes(task), "kind": "dropped task"}
         done.append((task, f"damaged: {fault} Embed it again with its input files; sound embeddings are kept."))

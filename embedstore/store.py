@@ -277,16 +277,33 @@ class Store:
 
     def samples(self, task: str) -> pd.DataFrame:
         """Read the sample table: id, chromosome, start, end, strand, split, length and further columns of the input."""
+        return self._table(task, "sample", "columns", "samples")
+
+    def variants(self, task: str) -> pd.DataFrame:
+        """Read the table of variants of a task that `embedstore.variants.variant_task` made.
+
+        Raises
+        ------
+        InputError
+            If the task is not one of variants.
+        """
+        if "variants" not in self.task_digests(task):
+            raise InputError(
+                f"{self.path}: task {task!r} is not one of variants; make it with embedstore.variants.variant_task."
+            )
+        return self._table(task, "variant", "variant_columns", "variants")
+
+    def _table(self, task: str, group: str, columns: str, digest: str) -> pd.DataFrame:
+        """Read a table that is stored as one array per column."""
         import pandas as pd
 
         attributes = self.task_attributes(task)
-        columns = {}
-        for name in attributes["columns"]:
-            values = self.read(f"{task}/sample/{name}")
-            columns[name] = values.astype(object) if values.dtype.kind in "OUT" else values
-        table = pd.DataFrame(columns)
-        if table_digest(table) != attributes["digest"]["samples"]:
-            raise self._task_damaged(task, "the sample table differs from its digest")
+        values = {name: self.read(f"{task}/{group}/{name}") for name in attributes[columns]}
+        table = pd.DataFrame(
+            {name: column.astype(object) if column.dtype.kind in "OUT" else column for name, column in values.items()}
+        )
+        if table_digest(table) != attributes["digest"][digest]:
+            raise self._task_damaged(task, f"the {group} table differs from its digest")
         return table
 
     def indices(self, task: str, ids: Sequence[str]) -> NDArray[np.int64]:

@@ -83,7 +83,6 @@ class Model:
     ) -> None:
         self.name = name
         self.pads, self.packs = network.pads, network.packs
-        self.packs = network.packs
         self.alphabet = alphabet
         self.layer = parse_layer(layer, network.layers, name)
         self.width = _width(network, self.layer, name)

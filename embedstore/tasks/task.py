@@ -54,6 +54,9 @@ class Task:
         ``sequences(start, stop)`` reads the sequences of samples ``start`` to ``stop - 1``, on demand.
     source
         Where all this came from: file names, sha256 digests and options, as data that JSON can hold.
+    variants
+        A table of variants whose columns ``reference`` and ``alternate`` name samples, for tasks of windows around
+        variants (`embedstore.variants.variant_task`); else None.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Task:
     labels: Labels | None
     sequences: Sequences
     source: dict[str, object]
+    variants: pd.DataFrame | None = None
 
     def __repr__(self) -> str:
         splits = ", ".join(f"{count:,} {name}" for name, count in self.samples["split"].value_counts().items() if name)
@@ -124,7 +128,7 @@ def from_bed(
     if record.name in names() and publication(record.name).labels.source == "variants":
         raise InputError(
             f"{bed}: task {record.name!r} is of variants, places without a length. Read them with "
-            "embedstore.tasks.read_variants, and make a task of them with analysis.variants.variant_task."
+            "embedstore.tasks.read_variants, and score them with analysis.score_variants."
         )
     if record.alphabet != "dna":
         raise InputError(
