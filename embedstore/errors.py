@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import pandas as pd
+
 
 class EmbedstoreError(Exception):
     """Parent of every error raised on purpose; the command line shows it without a traceback."""
@@ -19,6 +21,18 @@ class EmbedstoreError(Exception):
 
 class InputError(EmbedstoreError, ValueError):
     """A FASTA, BED, label or table file, or an argument, is not what it must be."""
+
+
+class ReferenceMismatchError(InputError):
+    """Reference alleles of variants are not the genome's letters.
+
+    Attributes
+    ----------
+    mismatches : pandas.DataFrame or None
+        The rows that differ, with the genome's letters in their ``reason``.
+    """
+
+    mismatches: pd.DataFrame | None = None
 
 
 class CheckpointError(EmbedstoreError, ValueError):

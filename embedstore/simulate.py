@@ -16,7 +16,7 @@ import numpy as np
 from embedstore import gene_model
 from embedstore.errors import InputError
 from embedstore.sequences import reverse_complement
-from embedstore.simulated_variants import splice_variants
+from embedstore.simulated_variants import motif_variants, random_variants, splice_variants, write_vcf
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,11 +27,15 @@ if TYPE_CHECKING:
 __all__ = [
     "GeneFindingFiles",
     "Simulation",
+    "motif_variants",
+    "random_variants",
     "simulate_genome",
     "splice_variants",
     "splits",
     "write_fasta",
     "write_gene_finding",
+    "write_gff",
+    "write_vcf",
 ]
 
 EXON, DONOR, INTRON, ACCEPTOR, NON_CODING = 0, 1, 2, 3, 8
@@ -309,3 +313,47 @@ def write_gene_finding(
         for index, (name, start, end) in enumerate(zip(*(windows[column] for column in columns[:3]), strict=True)):
             rows[index] = sim.labels[name][start:end]
     return GeneFindingFiles(write_fasta(folder / "genome.fa", sim.contigs), bed, folder / "gene_finding.hdf5")
+
+
+def write_gff(sim: Simulation, path: str | Path) -> Path:
+    """Write the genes as GFF3: gene, mRNA, exons and coding sequences.
+
+    Parameters
+    ----------
+    sim
+        A simulation.
+    path
+        File to write.
+
+    Returns
+    -------
+    pathlib.Path
+        The file. A gene ``gene1`` has one transcript, ``gene1.1``; the untranslated ends are part of the first and the
+        last exon.
+    """
+    lines = ["##gff-version 3"]
+    lines += [f"##sequence-region {name} 1 {len(codes)}" for name, codes in sim.contigs.items()]
+    columns = ("gene", "chromosome", "start", "end", "strand", "exons")
+    for gene, chromosome, start, end, strand, coding in zip(*(sim.genes[name] for name in columns), strict=True):
+        edges = [start, *np.array(coding).ravel().tolist()[1:-1], end]
+        rows = [("gene", start, end, ".", f"ID={gene}"), ("mRNA", start, end, ".", f"ID={gene}.1;Parent={gene}")]
+        rows += [("exon", *edges[i : i + 2], ".", f"Parent={gene}.1") for i in range(0, len(edges), 2)]
+        rows += [
+            ("CDS", *exon, phase, f"ID={gene}.1.cds;Parent={gene}.1")
+            for exon, phase in zip(coding, _phases(coding, strand), strict=True)
+        ]
+        lines += [
+            f"{chromosome}\tembedstore\t{kind}\t{first + 1}\t{last}\t.\t{strand}\t{phase}\t{attributes}"
+            for kind, first, last, phase, attributes in rows
+        ]
+    path = Path(path)
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def _phases(coding: tuple[tuple[int, int], ...], strand: str) -> list[int]:
+    """Return how many nucleotides stand before the first whole codon of each exon, in the direction of the gene."""
+    step = 1 if strand == "+" else -1
+    lengths = np.array([end - start for start, end in coding])[::step]
+    phases: list[int] = (-(np.cumsum(lengths) - lengths) % 3)[::step].tolist()
+    return phases
