@@ -43,7 +43,7 @@ class DemoResult(NamedTuple):
     gene_finding : pandas.DataFrame
         model, value (MCC on test genes), low, high (95 % interval), n_train, n_test, best_epoch.
     variants : pandas.DataFrame
-        model, then the columns of `analysis.variants.auroc_table`.
+        model, then the columns of `analysis.variant_tables.auroc_table`.
     perplexity : float
         Of the language model on held-out windows.
     markov_perplexity : float
@@ -132,7 +132,7 @@ def run_demo(
     _embed(store, folder, progress)
     gene_finding, predicted = _probe(store, results_folder(store), progress)
     (folder / SWEEP).write_text(_sweep(), encoding="utf-8")
-    variants, scores = _score(store)
+    variants, scores = _score(store, folder, progress)
     figures = [
         _draw_gene(folder / "figures", store, predicted),
         _draw_mcc(folder / "figures", gene_finding),
@@ -189,24 +189,15 @@ def _write_untrained(folder: Path, seed: int) -> None:
 
 
 def _embed(store: Store, folder: Path, progress: bool) -> None:
-    """Embed both tasks with both networks; what is in the store is not done again."""
-    import pandas as pd
-
-    from analysis.variants import variant_task
+    """Embed gene finding with both networks; what is in the store is not done again."""
     from embedstore import embed
-    from embedstore.genome import Genome
     from embedstore.models import load
     from embedstore.tasks import from_bed
 
     fasta, bed, labels = (folder / name for name in _INPUTS[:3])
     store.add_task(from_bed(bed, fasta, record=TASK, labels=labels))
-    with Genome(fasta) as genome:
-        store.add_task(variant_task(pd.read_csv(folder / "variants.csv"), genome, name=VARIANT_TASK))
     for name in (TRAINED, UNTRAINED):
-        model = load(folder / name, name=name)
-        embed(store, TASK, model, progress=progress)
-        # Alleles differ by little: float32.
-        embed(store, VARIANT_TASK, model, dtype="float32", positions="offset", keep="rows", progress=progress)
+        embed(store, TASK, load(folder / name, name=name), progress=progress)
 
 
 def _probe(store: Store, out: Path, progress: bool) -> tuple[pd.DataFrame, dict[str, NDArray[np.int64]]]:
@@ -251,13 +242,27 @@ probes = ["majority"]
 """
 
 
-def _score(store: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _score(store: Store, folder: Path, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score the variants; return AUROCs by model and controls, and the scores of the trained model."""
     import pandas as pd
 
-    from analysis.variants import auroc_table, score_variants
+    from analysis.scoring import score_variants
+    from analysis.variant_tables import auroc_table
+    from embedstore.models import load
 
-    scores = {name: score_variants(store, VARIANT_TASK, name) for name in (TRAINED, UNTRAINED)}
+    variants = pd.read_csv(folder / "variants.csv")
+    scores = {
+        name: score_variants(
+            variants,
+            folder / _INPUTS[0],
+            load(folder / name, name=name),
+            store,
+            name=VARIANT_TASK,
+            scores=["cosine"],
+            progress=progress,
+        )
+        for name in (TRAINED, UNTRAINED)
+    }
     tables = {name: auroc_table(table) for name, table in scores.items()}
     return pd.concat(tables, names=["model"]).reset_index("model").reset_index(drop=True), scores[TRAINED]
 
@@ -299,11 +304,12 @@ def _draw_mcc(folder: Path, gene_finding: pd.DataFrame) -> Path:
 
 def _draw_variants(folder: Path, scores: pd.DataFrame) -> Path:
     """Draw the scores of the variants."""
-    from analysis.plots import plot_roc, plot_score_distributions, save_figure
+    from analysis.plots import save_figure
+    from analysis.variant_plots import plot_roc, plot_score_distributions
 
     figure = _new_figure(9.5, 4)
     left, right = figure.subplots(1, 2)
-    plot_roc(scores, left)
+    plot_roc(scores, left, controls=True)
     plot_score_distributions(scores, right)
     return save_figure(figure, folder / "variants.png", scores)
 

@@ -32,7 +32,9 @@ COLOURS = {
 }
 """Name -> hexadecimal colour."""
 
-_SEQUENCE = [COLOURS[name] for name in ("blue", "orange", "green", "vermillion", "purple", "sky", "grey")]
+SEQUENCE = [COLOURS[name] for name in ("blue", "orange", "green", "vermillion", "purple", "sky", "grey")]
+"""Colours of curves, in the order in which they are taken."""
+
 _CLASSES = ("exon", "donor", "intron", "acceptor")
 _CLASS_COLOUR = dict(zip(_CLASSES, (COLOURS[name] for name in ("blue", "vermillion", "grey", "green")), strict=True))
 _NON_CODING = 8
@@ -70,7 +72,7 @@ def plot_gene_tracks(
     from matplotlib.patches import Patch
 
     classes = _track_classes(tracks)
-    ax = ax or _new_axes(9, 0.9 + 0.9 * len(classes))
+    ax = ax or new_axes(9, 0.9 + 0.9 * len(classes))
     for number, track in enumerate(classes.values()):
         for strand, first in enumerate((0, 4)):
             _draw_lane(ax, track - first, start, middle=-number - 0.25 - 0.4 * strand)
@@ -172,7 +174,7 @@ def plot_class_probabilities(probability: ArrayLike, ax: Axes | None = None, *, 
     values = np.asarray(probability, np.float64)
     if values.ndim != 2 or values.shape[1] != _NON_CODING + 1:
         raise InputError(f"probabilities of shape {values.shape}; (nucleotide, {_NON_CODING + 1}) is wanted.")
-    ax = ax or _new_axes(9, 2)
+    ax = ax or new_axes(9, 2)
     both = values[:, :4] + values[:, 4:8]
     place = np.arange(start, start + len(values))
     lines = {
@@ -187,79 +189,6 @@ def plot_class_probabilities(probability: ArrayLike, ax: Axes | None = None, *, 
     ax.ticklabel_format(axis="x", useOffset=False, style="plain")
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize="small")
-    return ax
-
-
-def plot_roc(scores: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw ROC curves of a variant score: variants labelled 1 against each consequence among those labelled 0.
-
-    Parameters
-    ----------
-    scores
-        From `analysis.variants.score_variants`: score, label (0 or 1), consequence.
-    ax
-        Where to draw, default a new figure.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-    """
-    from sklearn.metrics import roc_auc_score, roc_curve
-
-    ax = ax or _new_axes(4.2, 4)
-    positive = scores["label"] == 1
-    for number, control in enumerate(sorted(scores.loc[~positive, "consequence"].unique())):
-        kept = scores[positive | (~positive & (scores["consequence"] == control))]
-        false, true, _ = roc_curve(kept["label"], kept["score"])
-        area = roc_auc_score(kept["label"], kept["score"])
-        style = ("-", "--", ":", "-.")[number % 4]
-        ax.plot(false, true, style, color=_SEQUENCE[number % 7], label=f"against {control}: {area:.3f}")
-    ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8, zorder=0)
-    ax.set(
-        xlim=(-0.01, 1.01),
-        ylim=(-0.01, 1.01),
-        xlabel="false positive rate",
-        ylabel="true positive rate",
-        aspect="equal",
-    )
-    ax.legend(loc="lower right", frameon=False, title="AUROC", fontsize="small")
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax
-
-
-def plot_score_distributions(scores: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw how a variant score is distributed for every consequence: median, quartiles, 5th and 95th percentile.
-
-    Parameters
-    ----------
-    scores
-        From `analysis.variants.score_variants`: score, label (0 or 1), consequence.
-    ax
-        Where to draw, default a new figure.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        Consequences in the order of their medians, the largest on top; those labelled 1 are filled.
-    """
-    ax = ax or _new_axes(5, 3)
-    groups = scores.groupby("consequence")
-    order = groups["score"].median().sort_values().index.tolist()
-    boxes = ax.boxplot(
-        [groups.get_group(name)["score"] for name in order],
-        orientation="horizontal",
-        tick_labels=[f"{name} ({len(groups.get_group(name))})" for name in order],
-        whis=(5, 95),
-        showfliers=False,
-        widths=0.6,
-        patch_artist=True,
-        medianprops={"color": "black"},
-    )
-    for box, name in zip(boxes["boxes"], order, strict=True):
-        broken = (groups.get_group(name)["label"] == 1).any()
-        box.set(facecolor=COLOURS["vermillion"] if broken else "white", edgecolor="black")
-    ax.set(xlabel="cosine distance, reference to alternate")
-    ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 
@@ -279,7 +208,7 @@ def plot_metric_bars(table: pd.DataFrame, ax: Axes | None = None, *, metric: str
     -------
     matplotlib.axes.Axes
     """
-    ax = ax or _new_axes(5, 0.8 + 0.4 * len(table))
+    ax = ax or new_axes(5, 0.8 + 0.4 * len(table))
     place = -np.arange(len(table))
     value, low, high = (table[column].to_numpy(np.float64) for column in ("value", "low", "high"))
     ax.barh(place, value, height=0.6, color=COLOURS["blue"])
@@ -317,8 +246,18 @@ def save_figure(figure: Figure, path: str | Path, table: pd.DataFrame) -> Path:
     return path
 
 
-def _new_axes(width: float, height: float) -> Axes:
-    """Return the axes of a new figure of so many inches."""
+def new_axes(width: float, height: float) -> Axes:
+    """Return the axes of a new figure.
+
+    Parameters
+    ----------
+    width, height
+        Of the figure, in inches.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
     from matplotlib import pyplot as plt
 
     return plt.subplots(figsize=(width, height), layout="constrained")[1]

@@ -1,25 +1,82 @@
-"""Scores of single-nucleotide variants without training: how far a variant moves the embedding of its nucleotide."""
+"""Scores of variants without training, read from a store: how far a variant moves the embedding of its nucleotide."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from embedstore.errors import InputError
+from embedstore.covering import rows_at
+from embedstore.errors import InputError, did_you_mean
+from embedstore.variants.aligned import aligned_positions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    import dask.array as da
     import pandas as pd
+    import xarray as xr
     from numpy.typing import ArrayLike, NDArray
 
-    from embedstore.genome import Genome
     from embedstore.rows import Embedding
     from embedstore.store import Store
-    from embedstore.tasks import Task
 
-_NEEDED = ("chromosome", "position", "ref", "alt")
-_OURS = ("id", "start", "end", "strand", "length", "variant", "allele", "offset")
-_LISTED = 5
+_NOT_FINITE = "the model gave NaN or infinity, or only zeros, for its window"
+
+
+class ScoreKind(NamedTuple):
+    """A score.
+
+    Attributes
+    ----------
+    title
+        In words.
+    needs
+        What is read: ``"rows"`` of the changed nucleotides, ``"pooled"`` means of windows, or log probabilities:
+        ``"masked"`` or ``"reference"`` windows, what a causal model expects after the letters on the left
+        (``"left"``), or whole windows of one (``"sequence"``).
+    direction
+        1 where a larger score means a larger effect, -1 where a smaller one does.
+    """
+
+    title: str
+    needs: Literal["rows", "pooled", "masked", "reference", "left", "sequence"]
+    direction: int
+
+
+SCORES = {
+    "cosine": ScoreKind("cosine distance at the variant", "rows", 1),
+    "l2": ScoreKind("Euclidean distance at the variant", "rows", 1),
+    "inner_product": ScoreKind("inner product at the variant", "rows", -1),
+    "window_cosine": ScoreKind("cosine distance of the window's mean", "pooled", 1),
+    "window_l2": ScoreKind("Euclidean distance of the window's mean", "pooled", 1),
+    "window_inner_product": ScoreKind("inner product of the window's mean", "pooled", -1),
+    "llr_masked": ScoreKind("log-likelihood ratio, variant masked", "masked", -1),
+    "llr_wild_type": ScoreKind("log-likelihood ratio, reference in place", "reference", -1),
+    "llr_causal": ScoreKind("log-likelihood ratio after the letters on the left", "left", -1),
+    "llr_sequence": ScoreKind("log-likelihood ratio of the whole windows", "sequence", -1),
+    "entropy_masked": ScoreKind("entropy of the four letters, variant masked", "masked", -1),
+    "entropy_wild_type": ScoreKind("entropy of the four letters, reference in place", "reference", -1),
+    "entropy_causal": ScoreKind("entropy of the four letters after those on the left", "left", -1),
+}
+"""Every score by name."""
+
+
+def score_kinds(names: Iterable[str]) -> dict[str, ScoreKind]:
+    """Return scores by name.
+
+    Raises
+    ------
+    InputError
+        If there is none of a name, or no name.
+    """
+    wanted = [names] if isinstance(names, str) else list(names)
+    for name in wanted:
+        if name not in SCORES:
+            raise InputError(f"There is no score {name!r}.{did_you_mean(name, SCORES)} There are {', '.join(SCORES)}.")
+    if not wanted:
+        raise InputError(f"No score was named. There are {', '.join(SCORES)}.")
+    return {name: SCORES[name] for name in wanted}
 
 
 def cosine_distance(u: ArrayLike, v: ArrayLike) -> NDArray[np.float64]:
@@ -51,185 +108,92 @@ def cosine_distance(u: ArrayLike, v: ArrayLike) -> NDArray[np.float64]:
         return np.asarray(np.minimum(np.square(one - other).sum(axis=-1) / 2, 2))
 
 
-def variant_task(variants: pd.DataFrame, genome: Genome, *, name: str = "variants", context: int = 256) -> Task:
-    """Make a task of two samples per variant: the window around it with the reference and with the alternate letter.
-
-    The window is ``[position - context, position + context)``, as in BEND. Where it would leave the chromosome it is
-    moved inside, and the variant is no longer in its middle; a chromosome shorter than a window is taken whole.
-
-    Parameters
-    ----------
-    variants
-        One row per variant: ``chromosome``, ``position`` (0-based), ``ref``, ``alt`` (one of A, C, G, T each, on the
-        forward strand). Other columns are kept; ``split``, where there is one, is the split.
-    genome
-        The genome.
-    name
-        Name of the task in a store.
-    context
-        Nucleotides before the variant, and after it including itself. Default 256.
-
-    Returns
-    -------
-    embedstore.tasks.Task
-        Samples ``chromosome:position:ref>alt:ref`` and ``...:alt``, one after the other, in the order of the variants.
-        Columns: ``variant`` (row of `variants`, from 0), ``allele`` (``ref`` or ``alt``), ``offset`` (place of the
-        variant in the window), and those of `variants`. Sequences are read when they are asked for.
-
-    Raises
-    ------
-    InputError
-        If a column is missing, an allele is not a single letter, a position is outside of its chromosome, a variant is
-        given twice, or a reference letter is not that of the genome. Every variant is checked, and the first few
-        faults are listed.
-    """
-    import pandas as pd
-
-    from embedstore.regions import sample_table
-    from embedstore.tasks import Task, TaskRecord
-
-    if context < 1:
-        raise InputError(f"context is {context}; it must be 1 nucleotide or more.")
-    variants = variants.reset_index(drop=True)
-    _check_columns(variants)
-    _check_alleles(variants, genome)
-    length = variants["chromosome"].map(genome.contigs).to_numpy(np.int64)
-    position = variants["position"].to_numpy(np.int64)
-    start = np.clip(position - context, 0, np.maximum(length - 2 * context, 0))
-    end = np.minimum(start + 2 * context, length)
-    place = variants["chromosome"] + ":" + variants["position"].astype(str)
-    ids = place + ":" + variants["ref"] + ">" + variants["alt"]
-
-    two = np.repeat(np.arange(len(variants)), 2)
-    allele = np.tile(np.array(["ref", "alt"], dtype=object), len(variants))
-    where = pd.DataFrame(
-        {
-            "chromosome": variants["chromosome"],
-            "start": start,
-            "end": end,
-            "strand": "+",
-            "split": variants.get("split", ""),
-            "length": end - start,
-        }
-    )
-    others = variants.drop(columns=["chromosome", "split"], errors="ignore").iloc[two].reset_index(drop=True)
-    samples = sample_table(
-        ids.iloc[two].reset_index(drop=True) + ":" + allele,
-        where.iloc[two].reset_index(drop=True),
-        others.assign(variant=two, allele=allele, offset=(position - start)[two]),
-        lambda row: f"variant {row // 2}",
-    )
-    chromosome = variants["chromosome"].tolist()
-    letters = _letters(variants["alt"])
-
-    def sequences(first: int, last: int) -> list[NDArray[np.uint8]]:
-        found = []
-        for row in range(first, last):
-            number = row // 2
-            codes = genome.fetch(chromosome[number], int(start[number]), int(end[number]))
-            if row % 2:
-                codes[position[number] - start[number]] = letters[number]
-            found.append(codes)
-        return found
-
-    record = TaskRecord(
-        name=name, title="Windows around variants, reference and alternate", level="sequence", type="value", metric="r2"
-    )
-    source: dict[str, object] = {
-        "kind": "variants",
-        "fasta": genome.path.name,
-        "genome_digest": genome.digest,
-        "context": context,
-    }
-    return Task(name, record, samples, None, sequences, source)
+def _l2(u: NDArray[np.float32], v: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return Euclidean distances in float64."""
+    return np.asarray(np.linalg.norm(u.astype(np.float64) - v, axis=-1))
 
 
-def _check_columns(variants: pd.DataFrame) -> None:
-    """Refuse a table that lacks a column, has one of ours, or no rows."""
-    missing = [column for column in _NEEDED if column not in variants]
-    if missing:
-        raise InputError(f"variants have no column {', '.join(missing)}; {', '.join(_NEEDED)} are needed.")
-    taken = [column for column in _OURS if column in variants]
-    if taken:
-        raise InputError(f"variants have the columns {', '.join(taken)}, which the samples get; rename or drop them.")
-    if not len(variants):
-        raise InputError("there are no variants.")
-    if variants["position"].dtype.kind not in "iu":
-        raise InputError(f"position is of type {variants['position'].dtype}; whole numbers, 0-based, are wanted.")
+def _inner_product(u: NDArray[np.float32], v: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return inner products in float64."""
+    return np.asarray(np.einsum("...c,...c->...", u.astype(np.float64), v.astype(np.float64)))
 
 
-def _check_alleles(variants: pd.DataFrame, genome: Genome) -> None:
-    """Refuse variants that do not fit the genome, all of them read."""
-    for column in ("ref", "alt"):
-        _refuse(variants, ~variants[column].isin(list("ACGT")), f"whose {column} is not one letter of A, C, G, T")
-    _refuse(variants, variants["ref"] == variants["alt"], "whose ref and alt are the same")
-    size = variants["chromosome"].map(genome.contigs)
-    _refuse(variants, size.isna(), f"on chromosomes that {genome.path.name} does not have")
-    _refuse(variants, (variants["position"] < 0) | (variants["position"] >= size), "outside of their chromosomes")
-    _refuse(variants, variants.duplicated(list(_NEEDED)), "that are given twice")
-    found = np.empty(len(variants), np.uint8)
-    for chromosome, rows in variants.groupby("chromosome", sort=False).indices.items():
-        position = variants["position"].to_numpy()[rows]
-        first = int(position.min())
-        found[rows] = genome.fetch(str(chromosome), first, int(position.max()) + 1)[position - first]
-    wrong = f"whose ref is not the letter of {genome.path.name} (positions are 0-based; another build?)"
-    _refuse(variants, found != _letters(variants["ref"]), wrong, [f" (genome: {chr(letter)})" for letter in found])
+_DISTANCES: dict[str, Callable[..., NDArray[np.float64]]] = {
+    "cosine": cosine_distance,
+    "l2": _l2,
+    "inner_product": _inner_product,
+}
 
 
-def _letters(alleles: pd.Series[str]) -> NDArray[np.uint8]:
-    """Return the codes of single letters, (variant,)."""
-    return np.frombuffer("".join(alleles).encode("ascii"), np.uint8)
-
-
-def _refuse(variants: pd.DataFrame, bad: Any, what: str, extra: list[str] | None = None) -> None:
-    """Raise where there is a fault, and list the first few."""
-    rows = np.flatnonzero(np.asarray(bad, bool))
-    if not len(rows):
-        return
-    listed = []
-    for row in rows[:_LISTED].tolist():
-        chromosome, position, ref, alt = variants.loc[row, list(_NEEDED)].tolist()
-        listed.append(f"row {row}: {chromosome}:{position} {ref}>{alt}{extra[row] if extra else ''}")
-    more = ", ..." if len(rows) > _LISTED else ""
-    raise InputError(f"{len(rows):,} of {len(variants):,} variants {what}: {', '.join(listed)}{more}.")
-
-
-def score_variants(store: Store, task: str, model: str) -> pd.DataFrame:
-    """Score variants by the cosine distance between the rows of their nucleotide, reference against alternate.
-
-    The row is the one whose span covers the variant: of a nucleotide for character models, of a token for others.
+def open_pairs(store: Store, task: str, model: str, *, pooled: bool = False, around: int = 0) -> xr.Dataset:
+    """Open the rows of variants, reference beside alternate, lazily.
 
     Parameters
     ----------
     store
         An open store.
     task
-        A task that `variant_task` made.
+        A task that `embedstore.variants.variant_task` made with ``alleles="both"``.
     model
-        Name of an embedding of it, stored as float32; ``positions="offset", keep="rows"`` keeps only what is needed.
+        Name of an embedding of it, computed and stored in float32.
+    pooled
+        The means of the windows in place of the rows of the changed nucleotides.
+    around
+        Nucleotides on either side of the changed ones that are compared too, default 0; their rows must have been kept
+        (`embedstore.variants.variant_positions`).
 
     Returns
     -------
-    pandas.DataFrame
-        One row per variant, in their order: chromosome, position, ref, alt, the columns that came with them, and
-        ``score`` (float64, 0 to 2; NaN where a row is zero).
+    xarray.Dataset
+        ``reference`` and ``alternate`` (pair, channel) float32, in dask chunks; the coordinate ``variant`` is the row
+        of ``store.variants(task)`` that a pair is of. A variant of several nucleotides has several pairs; one that is
+        not scored has none. Pairs are in the order of the samples, which is that of the store.
 
     Raises
     ------
     InputError
         If the task is not one of variants, or the embedding was not computed and stored in float32.
-    IncompleteError
-        If a block is not embedded yet.
-
-    References
-    ----------
-    Marin et al. 2024, BEND, section 3.2; ``scripts/predict_variant_effects.py``.
     """
-    samples = store.samples(task)
-    if not {"variant", "allele", "offset"} <= set(samples):
-        raise InputError(f"{store.path}: task {task!r} is not one of variants; make it with variant_task.")
+    import xarray as xr
+
+    table = store.variants(task)
+    embedding = float32_embedding(store, task, model)
+    if pooled:
+        variant = np.flatnonzero(table["reference"].to_numpy() >= 0)
+        places: tuple[NDArray[np.int64] | None, ...] = (None, None)
+    else:
+        pairs = aligned_positions(table, store.lengths(task), around=around)
+        variant, places = pairs.variant, (pairs.reference, pairs.alternate)
+    samples = [table[column].to_numpy(np.int64)[variant] for column in ("reference", "alternate")]
+    if (samples[1] < 0).any():
+        raise InputError(f"{store.path}: task {task!r} has no alternate windows: it is for log probabilities only.")
+    order = np.argsort(samples[1], kind="stable")
+    variables = {
+        name: (("pair", "channel"), _rows(embedding, sample[order], None if place is None else place[order]))
+        for name, sample, place in zip(("reference", "alternate"), samples, places, strict=True)
+    }
+    attributes = {"store": store.path, "task": task, "model": model}
+    return xr.Dataset(variables, {"variant": ("pair", variant[order])}, attributes)
+
+
+def _rows(embedding: Embedding, sample: NDArray[np.int64], position: NDArray[np.int64] | None) -> da.Array:
+    """Return rows in the order asked for; each is read once."""
+    keys = np.stack([sample, np.zeros_like(sample) if position is None else position], axis=1)
+    unique, number = np.unique(keys, axis=0, return_inverse=True)
+    rows = rows_at(embedding, unique[:, 0], None if position is None else unique[:, 1])
+    return rows[number.ravel()]  # type: ignore[no-any-return]
+
+
+def float32_embedding(store: Store, task: str, model: str) -> Embedding:
+    """Return an embedding whose numbers are good enough for the small differences that variants make.
+
+    Raises
+    ------
+    InputError
+        If it was not computed and stored in float32.
+    """
     embedding = store.embedding(task, model)
-    if embedding.dtype != np.float32:
+    if embedding.keeps_rows and embedding.dtype != np.float32:
         raise InputError(
             f"{store.path}: {task}/{model} is stored as {embedding.dtype}; the small differences of variants need "
             'float32: embed the task with dtype="float32".'
@@ -240,87 +204,115 @@ def score_variants(store: Store, task: str, model: str) -> pd.DataFrame:
             f"{store.path}: {task}/{model} was computed in {precision}, whose errors are as large as what variants "
             'change: embed the task with a model loaded with precision="float32".'
         )
-    rows = _rows_at(embedding, samples["offset"].to_numpy())
-    # Two samples per variant, one after the other.
-    table = samples.iloc[::2].reset_index(drop=True)
-    kept = [column for column in table if column not in (*_OURS, "split")]
-    return table[kept].assign(score=cosine_distance(rows[::2], rows[1::2]))
+    return embedding
 
 
-def _rows_at(embedding: Embedding, offset: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the row that covers a nucleotide of each sample, (sample, channel)."""
-    out = np.empty((len(offset), embedding.width), np.float32)
-    for block in range(embedding.blocks):
-        rows = embedding.read_block(block)
-        if rows.start is None:
-            ends = np.cumsum(rows.span)
-            first = ends[rows.first_row[:-1]] - rows.span[rows.first_row[:-1]]
-            place = np.searchsorted(ends, first + offset[rows.samples], side="right")
-        else:
-            wanted = np.repeat(offset[rows.samples], np.diff(rows.first_row))
-            place = np.flatnonzero((rows.start <= wanted) & (wanted < rows.start + rows.span))
-            if len(place) != len(rows.samples):
-                raise InputError(
-                    f"{embedding.store.path}: {embedding.task}/{embedding.name} holds the rows of other positions than "
-                    'those of the variants: embed the task with positions="offset".'
-                )
-        out[rows.samples] = rows.vector[place]
-    return out
+def variant_scores(
+    store: Store, tasks: str | Sequence[str], model: str, scores: Iterable[str] = ("cosine",), *, around: int = 0
+) -> pd.DataFrame:
+    """Score variants by how far reference and alternate are from each other in a stored embedding.
 
-
-def auroc_table(scores: pd.DataFrame, *, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Compare the variants labelled 1 with those labelled 0: with all, and with each consequence among them.
+    The row compared is the one whose span covers the nucleotide: of a nucleotide for character models, of a token for
+    others. Where several nucleotides are compared (alleles of several letters, the flanks of insertions and deletions,
+    ``around``), the score is the mean over them.
 
     Parameters
     ----------
+    store
+        An open store.
+    tasks
+        A task that `embedstore.variants.variant_task` made; several, made from the same variants (frames, strands),
+        are averaged.
+    model
+        Name of an embedding of each, computed and stored in float32.
     scores
-        From `score_variants`, with the columns ``score``, ``label`` (0 or 1) and ``consequence``.
-    draws
-        Bootstrap draws of variants behind the interval, default 1000.
-    seed
-        Of the draws.
+        Among ``cosine``, ``l2``, ``inner_product`` and the same of the windows' means, ``window_...``.
+    around
+        As for `open_pairs`.
 
     Returns
     -------
     pandas.DataFrame
-        controls (``all`` or a consequence), auroc, low, high (95 % percentile interval), positives, negatives, draws,
-        seed.
+        The table of variants, in their order, with a column per score: float64, NaN where ``reason`` says why.
 
     Raises
     ------
     InputError
-        If a column is missing, a score is NaN, or all labels are alike.
+        If a task is not one of variants, tasks are of other variants, a score is not of this kind, or the embedding was
+        not computed and stored in float32.
+    IncompleteError
+        If a block is not embedded yet.
+
+    References
+    ----------
+    Marin et al. 2024, BEND, section 3.2; ``scripts/predict_variant_effects.py``.
     """
-    import pandas as pd
+    names = [tasks] if isinstance(tasks, str) else list(tasks)
+    kinds = score_kinds(scores)
+    other = [name for name, kind in kinds.items() if kind.needs not in ("rows", "pooled")]
+    if other:
+        raise InputError(f"{', '.join(other)} is of log probabilities; analysis.score_variants gives it.")
+    tables = [_scored(store, task, model, kinds, around) for task in names]
+    return average_tables(tables, list(kinds))
 
-    from probes.intervals import bootstrap, interval
-    from probes.metrics import Scores, mean_defined, per_target
 
-    missing = [column for column in ("score", "label", "consequence") if column not in scores]
-    if missing:
-        raise InputError(f"scores have no column {', '.join(missing)}.")
-    if scores["score"].isna().any():
-        raise InputError(f"{int(scores['score'].isna().sum()):,} scores are NaN: rows of the embedding are zero there.")
-    positive = scores["label"] == 1
-    if positive.all() or not positive.any():
-        raise InputError("all variants have the same label; an AUROC needs both.")
-    controls = sorted(scores.loc[~positive, "consequence"].unique())
-    rows = []
-    for control in ["all", *controls]:
-        kept = scores[positive | (~positive & ((scores["consequence"] == control) | (control == "all")))]
-        label, score = (kept[column].to_numpy(np.float64)[:, None] for column in ("label", "score"))
-        compared = Scores(loss=float("nan"), sample=np.arange(len(kept)), target=label, score=score)
-        low, high = interval(bootstrap("auroc", compared, draws=draws, seed=seed))
-        rows.append(
-            {
-                "controls": control,
-                "auroc": mean_defined(per_target("auroc", compared)),
-                "low": low,
-                "high": high,
-                "positives": int((kept["label"] == 1).sum()),
-                "negatives": int((kept["label"] != 1).sum()),
-                "draws": draws,
-                "seed": seed,
-            }
-        )
-    return pd.DataFrame(rows)
+def _scored(store: Store, task: str, model: str, kinds: dict[str, ScoreKind], around: int) -> pd.DataFrame:
+    """Return the table of variants of one task with its scores."""
+    from dask.base import compute
+
+    table = store.variants(task)
+    lazy = {}
+    for needs in dict.fromkeys(kind.needs for kind in kinds.values()):
+        pairs = open_pairs(store, task, model, pooled=needs == "pooled", around=around)
+        for name in (name for name, kind in kinds.items() if kind.needs == needs):
+            distance = _DISTANCES[name.removeprefix("window_")]
+            lazy[name] = (pairs["variant"].to_numpy(), _distances(distance, pairs))
+    for name, (variant, values) in zip(lazy, compute(*lazy.values()), strict=True):
+        total = np.bincount(variant, values, len(table)) if len(variant) else np.zeros(len(table))
+        with np.errstate(invalid="ignore"):
+            table[name] = total / np.bincount(variant, minlength=len(table))
+    lost = (table["reason"] == "") & table[list(kinds)].isna().any(axis=1)
+    table.loc[lost, "reason"] = _NOT_FINITE
+    return table
+
+
+def _distances(distance: Callable[..., NDArray[np.float64]], pairs: xr.Dataset) -> da.Array:
+    """Return a distance per pair, lazily, without putting more than a chunk of both side by side."""
+    import dask.array as da
+
+    one = pairs["reference"].data
+    other = pairs["alternate"].data.rechunk(one.chunks)
+    return da.map_blocks(  # type: ignore[no-any-return]
+        distance, one, other, drop_axis=1, dtype=np.float64, meta=np.empty(0, np.float64)
+    )
+
+
+def average_tables(tables: Sequence[pd.DataFrame], scores: Sequence[str]) -> pd.DataFrame:
+    """Average the scores of the same variants over frames or strands.
+
+    Parameters
+    ----------
+    tables
+        Tables of variants with the same scores.
+    scores
+        Names of the columns.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The first table with the means; NaN, and the reason, where any of them has no score.
+
+    Raises
+    ------
+    InputError
+        If they are not of the same variants.
+    """
+    same = ["chromosome", "position", "ref", "alt"]
+    out = tables[0].copy()
+    for table in tables[1:]:
+        if not table[same].equals(out[same]):
+            raise InputError("Scores of other variants cannot be averaged: tasks must be made from the same table.")
+        out["reason"] = out["reason"].where(out["reason"] != "", table["reason"])
+    for name in scores:
+        out[name] = np.mean([table[name].to_numpy(np.float64) for table in tables], axis=0)
+    return out

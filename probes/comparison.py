@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from embedstore.errors import InputError
-from probes.intervals import interval
+from probes.intervals import interval, two_sided
 from probes.tested import SAME_SAMPLES, by_fold, common_metric, draw, read_tested
 
 if TYPE_CHECKING:
@@ -258,9 +258,7 @@ def _difference(first: Draws, second: Draws) -> Comparison:
     difference = float(np.mean(first.means) - np.mean(second.means))
     drawn = first.draws - second.draws
     drawn = drawn[~np.isnan(drawn)]
-    fewest = min((drawn <= 0).sum(), (drawn >= 0).sum())
-    p = min(1.0, 2 * (int(fewest) + 1) / (len(drawn) + 1))
-    return Comparison(difference, *interval(drawn), p, first.n, len(drawn))
+    return Comparison(difference, *interval(drawn), two_sided(drawn), first.n, len(drawn))
 
 
 def _baseline(

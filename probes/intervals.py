@@ -146,6 +146,33 @@ def interval(draws: NDArray[np.float64], level: float = 0.95) -> tuple[float, fl
     return float(low), float(high)
 
 
+def two_sided(differences: NDArray[np.float64]) -> float:
+    """Return the p of a difference from its bootstrap draws.
+
+    Source: Davison and Hinkley 1997, section 4.2; one is added to the counts of draws, so that p is never 0.
+
+    Parameters
+    ----------
+    differences
+        (draw,) float, NaN where one of the two is not defined.
+
+    Returns
+    -------
+    float
+        Twice the smaller share of draws that are not above, or not below, 0; at most 1, at least 2 / (draws + 1).
+
+    Examples
+    --------
+    >>> two_sided(np.array([-1.0, 1.0, 2.0]))
+    1.0
+    >>> two_sided(np.full(99, 0.5))
+    0.02
+    """
+    kept = differences[~np.isnan(differences)]
+    fewest = min((kept <= 0).sum(), (kept >= 0).sum())
+    return min(1.0, 2 * (int(fewest) + 1) / (len(kept) + 1))
+
+
 def average_draws(draws: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """Average a metric over seeds or folds within each draw.
 

@@ -112,7 +112,7 @@ def finish(plan: Plan, sizes: dict[str, int], valid: float, began: float) -> Pro
         "fold": plan.fold,
         "seed": probe.seed_,
         "metric": record.metric,
-        **_test(record.metric, scores, plan.draws),
+        **columns_of_test(record.metric, scores, plan.draws),
         "valid": valid,
         **_about(probe),
         **sizes,
@@ -152,8 +152,23 @@ def _about(probe: Probe) -> dict[str, Any]:
     }
 
 
-def _test(metric: str, scores: Scores, draws: int) -> dict[str, Any]:
-    """Return the columns of a row that come from the test samples."""
+def columns_of_test(metric: str, scores: Scores, draws: int) -> dict[str, Any]:
+    """Return the columns of a row that come from the test samples.
+
+    Parameters
+    ----------
+    metric
+        Of the task.
+    scores
+        What is said of the test samples, with what is true.
+    draws
+        Bootstrap draws behind the interval.
+
+    Returns
+    -------
+    dict
+        test, low, high, targets, targets_defined, test_loss, and those of the kind of task.
+    """
     values = per_target(metric, scores)
     low, high = interval(bootstrap(metric, scores, draws=draws, seed=DRAWS_SEED))
     columns: dict[str, Any] = {

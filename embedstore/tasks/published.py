@@ -142,21 +142,21 @@ class Publication(NamedTuple):
         record
             Record of the task.
         splits
-            Split of each of its samples.
+            Split of each of its samples; of a task of variants, which have none, an empty text for each variant.
 
         Returns
         -------
         bool
             True if the record is the published one and its samples are as many in each split as in the paper or in the
             released file; where only their sum is known, the splits must have the published names. A task of variants
-            (:func:`analysis.variants.variant_task`) has two samples per variant and a record of its own, of which the
-            name must be the published one. False where no count is known.
+            (:func:`embedstore.variants.variant_task`) has a record of its own, of which the name must be the published
+            one. False where no count is known.
         """
         seen = {str(name): int(count) for name, count in splits.value_counts().items()}
         if self.labels.source == "variants":
             if record.name != self.record.name or set(seen) != {""}:
                 return False
-            return any(seen[""] == 2 * sum(counts.values()) for counts in self.counts.values())
+            return any(seen[""] == sum(counts.values()) for counts in self.counts.values())
         if record != self.record:
             return False
         return any(

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from sklearn.metrics import roc_auc_score
 
 from analysis import plots
 from embedstore.errors import InputError
@@ -101,43 +100,6 @@ def test_probabilities_add_up_both_strands(ax):
         plots.plot_class_probabilities(probability[:, :8])
 
 
-def scores():
-    rng = np.random.default_rng(1)
-    kind = np.repeat(["donor", "silent", "far"], [40, 60, 50])
-    label = (kind == "donor").astype(int)
-    return pd.DataFrame(
-        {"score": rng.normal(size=150) + 1.5 * label - 0.5 * (kind == "far"), "label": label, "consequence": kind}
-    )
-
-
-def test_roc_curves_against_each_kind_of_control(ax):
-    table = scores()
-    assert plots.plot_roc(table, ax) is ax
-    lines = {line.get_label(): line for line in ax.get_lines() if line.get_label().startswith("against")}
-    assert len(lines) == 2
-    for control in ("far", "silent"):
-        kept = table[table["consequence"].isin(["donor", control])]
-        area = roc_auc_score(kept["label"], kept["score"])
-        line = lines[f"against {control}: {area:.3f}"]
-        assert np.trapezoid(line.get_ydata(), line.get_xdata()) == pytest.approx(area)
-    assert len({(line.get_color(), line.get_linestyle()) for line in lines.values()}) == 2
-
-
-def test_distributions_are_ordered_and_splice_variants_filled(ax):
-    table = scores()
-    assert plots.plot_score_distributions(table, ax) is ax
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["far (50)", "silent (60)", "donor (40)"]
-    filled = [to_hex(box.get_facecolor()) for box in ax.patches]
-    assert filled == ["#ffffff", "#ffffff", plots.COLOURS["vermillion"].lower()]
-    medians = [
-        line.get_xdata()[0]
-        for line in ax.get_lines()
-        if line.get_color() == "black" and len(set(line.get_xdata())) == 1
-    ]
-    for name, group in table.groupby("consequence"):
-        assert any(median == pytest.approx(group["score"].median()) for median in medians), name
-
-
 def test_bars_have_the_numbers_and_intervals_of_the_table(ax):
     table = pd.DataFrame({"model": ["a", "b"], "value": [0.8, -0.1], "low": [0.7, -0.2], "high": [0.85, 0.05]})
     assert plots.plot_metric_bars(table, ax, metric="AUROC") is ax
@@ -166,10 +128,8 @@ def test_without_axes_a_new_figure_is_made():
     drawn = [
         plots.plot_gene_tracks({"truth": TRACK}),
         plots.plot_class_probabilities(np.eye(9)),
-        plots.plot_roc(scores()),
-        plots.plot_score_distributions(scores()),
         plots.plot_metric_bars(bars),
     ]
-    assert len({id(axes.figure) for axes in drawn}) == 5
+    assert len({id(axes.figure) for axes in drawn}) == 3
     for axes in drawn:
         plt.close(axes.figure)
