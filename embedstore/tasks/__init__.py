@@ -6,7 +6,7 @@ from embedstore.tasks.published import Publication, publication, published_value
 from embedstore.tasks.records import TaskRecord, names, record
 from embedstore.tasks.tables import from_table
 from embedstore.tasks.task import Task, from_bed, from_fasta, from_sequences
-from embedstore.tasks.variants import read_variants
+from embedstore.variants.tabular import read_published as read_variants
 
 __all__ = [
     "Labels",

@@ -141,17 +141,13 @@ def usage(publication: Publication, given: str) -> list[str]:
     fasta = f"{publication.record.genome or 'genome'}.fa"
     if publication.labels.source == "variants":
         return [
-            "from analysis.variants import score_variants, variant_task",
-            "from embedstore import embed, models, open_store, tasks",
-            "from embedstore.genome import Genome",
+            "from analysis import score_variants",
+            "from embedstore import models, tasks",
             "",
             *([f'tasks.download("{given}", "data")'] if files else []),
             f'variants = tasks.read_variants("{bed}", "{given}")',
-            'store = open_store("store.zarr", mode="a")',
-            f'store.add_task(variant_task(variants, Genome("{fasta}"), name="{name}"))',
             'model = models.load("MODEL")',
-            f'embed(store, "{name}", model, dtype="float32", keep="rows", positions="offset")',
-            f'scores = score_variants(store, "{name}", model.name)',
+            f'scores = score_variants(variants, "{fasta}", model, "store.zarr", name="{name}")',
         ]
     options = f"--bed {bed} --fasta {fasta}"
     options += f" --labels {hdf5}" if publication.labels.source == "hdf5" else ""

@@ -11,11 +11,12 @@ from sklearn.metrics import roc_auc_score
 from toys import ToyModel
 
 import embedstore
-from analysis.variants import score_variants, variant_task
+from analysis.scoring import score_variants
 from embedstore import tasks
-from embedstore.errors import InputError
+from embedstore.errors import InputError, ReferenceMismatchError
 from embedstore.genome import Genome
 from embedstore.sequences import decode, encode
+from embedstore.variants import check_variants
 
 DISEASE = "variant_effects_disease"
 
@@ -38,13 +39,10 @@ def test_from_the_released_format_to_scores(tmp_path, name, toy_model):
     assert variants[other].tolist() == files.table[other].tolist()
     assert len(variants.columns) == 6
 
-    context = tasks.publication(name).recipe["context_bidirectional"]
-    with Genome(files.genome) as genome:
-        task = variant_task(variants, genome, name=name, context=context)
-        store = embedstore.open_store("memory://", mode="a")
-        store.add_task(task)
-    embedstore.embed(store, name, toy_model, dtype="float32", keep="rows", positions="offset", progress=False)
-    scores = score_variants(store, name, "toy")
+    assert tasks.publication(name).recipe["context_bidirectional"] == 256
+    store = embedstore.open_store("memory://", mode="a")
+    scores = score_variants(variants, files.genome, toy_model, store, name=name, progress=False)
+    made = store.variants(name)
 
     model = ToyModel()
     for row, line in enumerate(files.table.itertuples()):
@@ -54,16 +52,17 @@ def test_from_the_released_format_to_scores(tmp_path, name, toy_model):
         windows = [
             text[first : line.start] + letter + text[line.start + 1 : first + 512] for letter in (line.ref, line.alt)
         ]
-        assert [decode(codes) for codes in store.sequences(name, [2 * row, 2 * row + 1])] == windows
+        samples = made.loc[row, ["reference", "alternate"]].to_numpy(int)
+        assert [decode(codes) for codes in store.sequences(name, samples)] == windows
         ours, theirs = (model.expected(encode(window))[place].astype(np.float64) for window in windows)
-        assert scores["score"][row] == pytest.approx(cosine(ours, theirs), abs=1e-6)
+        assert scores["cosine"][row] == pytest.approx(cosine(ours, theirs), abs=1e-6)
     assert scores["label"].tolist() == variants["label"].tolist()
-    assert 0 <= roc_auc_score(scores["label"], scores["score"]) <= 1
+    assert 0 <= roc_auc_score(scores["label"], scores["cosine"]) <= 1
     found = tasks.publication(name)
-    samples = store.samples(name)
-    assert not found.is_this(store.record(name), samples["split"])
+    splits = pd.Series("", index=made.index)
+    assert not found.is_this(store.record(name), splits)
     many = found._replace(counts={"paper": {"all": len(variants)}})
-    assert many.is_this(store.record(name), samples["split"])
+    assert many.is_this(store.record(name), splits)
 
 
 def test_rows_of_one_nucleotide_are_the_same_variants(files):
@@ -80,16 +79,16 @@ def test_rows_of_one_nucleotide_are_the_same_variants(files):
         (
             "end",
             lambda row: row["start"] + 2,
-            r"bed:5: start is \d+ and end is \d+; a variant is one nucleotide. start is",
+            r"bed:5: start is \d+, end is \d+ and ref is '[ACGT]'; a variant begins at start. start is",
         ),
-        ("end", lambda row: row["start"] - 1, r"bed:5: start is \d+ and end is \d+; a variant is one"),
+        ("end", lambda row: row["start"] - 1, r"bed:5: start is \d+, end is \d+ and ref is"),
         ("end", lambda _: "x", r"bed:5: end is 'x'; a whole number is wanted"),
         ("start", lambda _: -1, r"bed:5: start is -1; it must be 0 or more"),
         ("ref", lambda _: "AC", r"bed:5: ref is 'AC' and alt is '[ACGT]'; each must be one of A, C, G, T"),
-        ("alt", lambda _: "a", r"bed:5: ref is '[ACGT]' and alt is 'a'; each must be one of A, C, G, T"),
+        ("alt", lambda _: "R", r"bed:5: ref is '[ACGT]' and alt is 'R'; each must be one of A, C, G, T"),
         ("alt", lambda row: row["ref"], r"bed:5: ref and alt are both '[ACGT]'"),
-        ("label", lambda _: "2", r"bed:5: label is '2'; 0 or 1 is wanted"),
-        ("label", lambda _: "", r"bed:5: label is ''; 0 or 1 is wanted"),
+        ("label", lambda _: "2", r"bed:5: label is '2'; a label is wanted: 0 or 1"),
+        ("label", lambda _: "", r"bed:5: there is no label; 0 or 1 is wanted"),
     ],
 )
 def test_a_bad_row_is_refused_with_its_line(files, column, value, message):
@@ -117,8 +116,8 @@ def test_copies_and_missing_columns_are_refused(files):
 def test_the_reference_letters_of_another_place_are_refused(files):
     """Coordinates that count from 1, or another build."""
     write_table(files.bed, files.table.assign(start=files.table["start"] + 1, end=files.table["start"] + 1))
-    with Genome(files.genome) as genome, pytest.raises(InputError, match="whose ref is not the letter of genome.fa"):
-        variant_task(tasks.read_variants(files.bed, DISEASE), genome)
+    with Genome(files.genome) as genome, pytest.raises(ReferenceMismatchError, match=r"genome\.fa"):
+        check_variants(tasks.read_variants(files.bed, DISEASE), genome)
 
 
 def test_the_python_shown_for_a_task_runs(tmp_path, monkeypatch, capsys, toy_model):
