@@ -1,0 +1,354 @@
+"""The commands `embedstore variants check`, `score`, `evaluate`, `compare` and `mutagenesis`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from analysis.variant_arguments import (
+    add_file_arguments,
+    add_genome_arguments,
+    add_scoring_arguments,
+    add_table_arguments,
+    drawing,
+    names,
+    scoring,
+)
+from embedstore.arguments import load_model
+
+if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+
+    import pandas as pd
+
+    from embedstore.genome import Genome
+    from embedstore.models import Model
+    from embedstore.store import Store
+
+_LISTED = 20
+
+
+def add_variants(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add `embedstore variants` and its commands to the command line.
+
+    Parameters
+    ----------
+    commands
+        What ``ArgumentParser.add_subparsers`` gave.
+    """
+    text = "score variants without training: check, score, evaluate, compare, mutagenesis"
+    parser = commands.add_parser("variants", help=text, description=f"{text}. See docs/variants.md.")
+    own = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_check(own)
+    _add_score(own)
+    _add_evaluate(own)
+    _add_compare(own)
+    _add_mutagenesis(own)
+
+
+# ---- check ---------------------------------------------------------------------------------------
+
+
+def _add_check(commands: argparse._SubParsersAction[Any]) -> None:
+    text = "compare the variants of a file with the genome; exit code 1 if reference alleles differ from it"
+    parser = commands.add_parser("check", help=text, description=text)
+    add_file_arguments(parser)
+    add_genome_arguments(parser)
+    parser.add_argument("--out", metavar="F", help="write all mismatches to this .tsv, .csv or .parquet")
+    parser.set_defaults(run=_check)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    """Print what is in a file of variants, and which do not fit the genome."""
+    from analysis.variant_files import TABLES, checked_output
+    from embedstore.variants import match_rates, write_scores
+
+    out = checked_output(arguments.out, TABLES, arguments.file) if arguments.out else None
+    variants, genome = _read(arguments)
+    with genome:
+        table, wrong = _held_against(variants, genome)
+        rates = match_rates(variants, genome)
+    _print_counts(table)
+    print("\nREF against the genome")
+    rates["rate"] = rates["rate"].map("{:.1%}".format)
+    print(_text(rates.set_index("hypothesis").rename_axis(None)))
+    if out is not None:
+        write_scores(wrong, out)
+    if wrong.empty:
+        print("Every REF that can be compared is that of the genome.")
+        return 0
+    listed = wrong[["line", "chromosome", "position", "ref", "alt", "id", "reason"]].head(_LISTED)
+    print(f"\n{len(wrong):,} mismatches (position is 0-based)")
+    print(_text(listed.set_index("line").rename_axis(None)))
+    if out is not None:
+        print(f"All are in {out}.")
+    elif len(wrong) > _LISTED:
+        print(f"... and {len(wrong) - _LISTED:,} more; --out mismatches.tsv writes all of them.")
+    return 1
+
+
+def _held_against(variants: pd.DataFrame, genome: Genome) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the checked table, and its rows that do not fit the genome; only these where nothing else is left."""
+    import pandas as pd
+
+    from embedstore.errors import InputError, ReferenceMismatchError
+    from embedstore.variants import check_variants
+    from embedstore.variants.checking import mismatches
+
+    try:
+        table = check_variants(variants, genome, drop_mismatches=True)
+    except InputError as none_left:
+        try:
+            check_variants(variants, genome)
+        except ReferenceMismatchError as error:
+            table = pd.DataFrame(error.mismatches).assign(kind="")
+            return table, table
+        raise AssertionError from none_left  # it fails again
+    return table, mismatches(table)
+
+
+def _read(arguments: argparse.Namespace) -> tuple[pd.DataFrame, Genome]:
+    """Return the variants that the arguments name, as the file has them, and the genome."""
+    from embedstore.genome import Genome
+    from embedstore.variants import read_variants
+
+    named = {name: getattr(arguments, name) for name in ("label", "consequence", "columns")}
+    variants = read_variants(arguments.file, **named)
+    return variants, Genome(arguments.fasta, other_letters=arguments.other_letters)
+
+
+def _print_counts(table: pd.DataFrame) -> None:
+    """Print how many variants there are of each kind, and why some are not scored."""
+    from analysis.variant_reports import counts
+
+    rows = "".join(f", {count:,} with {what}" for what, count in table.attrs.get("rows", {}).items())
+    print(f"{len(table):,} variants in {table['record'].nunique():,} records{rows}")
+    for found in counts(table):
+        if len(found):
+            print(_text(found))
+
+
+def _text(table: pd.DataFrame) -> str:
+    """Return a table as text, its index to the left."""
+    return str(table.to_string(na_rep=""))
+
+
+# ---- score ---------------------------------------------------------------------------------------
+
+
+def _add_score(commands: argparse._SubParsersAction[Any]) -> None:
+    text = "score the variants of a file with a model; goes on where a stopped run was"
+    parser = commands.add_parser("score", help=text, description=f"{text}. See docs/variants.md.")
+    add_file_arguments(parser)
+    add_scoring_arguments(parser)
+    parser.add_argument(
+        "--out", required=True, metavar="F", help=".parquet, .csv, .tsv, or .vcf, .vcf.gz, .bcf from VCF or BCF"
+    )
+    parser.add_argument("--task", metavar="NAME", help="name of the windows in the store (default: that of FILE)")
+    scores = "cosine, l2, inner_product, window_cosine, llr_masked, ... (default: cosine)"
+    parser.add_argument("--scores", type=names, default=("cosine",), metavar="S,...", help=scores)
+    parser.add_argument("--by", metavar="COLUMN", help="groups of the table of AUROC (default: consequence)")
+    parser.add_argument(
+        "--drop-mismatches", action="store_true", help="score the rest where REF is not the genome's; by default refuse"
+    )
+    parser.set_defaults(run=_score)
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    """Score variants, write them, and print what came of it."""
+    import time
+
+    from analysis import variant_files as files
+    from analysis.scoring import score_variants
+    from analysis.variant_groups import labels
+    from analysis.variants import score_kinds
+    from embedstore.store import open_store
+    from embedstore.variants import check_variants, write_scores
+
+    began = time.monotonic()
+    out = files.checked_output(arguments.out, (*files.TABLES, *files.VARIANT_FILES), arguments.file)
+    scores = list(score_kinds(arguments.scores))
+    task = files.task_name(arguments.task, arguments.file, arguments.store)
+    variants, genome = _read(arguments)
+    files.check_source(out, arguments.file)
+    if "label" in variants:
+        labels(variants)
+    with genome:
+        by = files.groups_column(variants, arguments.by, arguments.file)
+        # Seen before the model is loaded; the scoring checks what it is given by itself.
+        _print_counts(check_variants(variants, genome, drop_mismatches=arguments.drop_mismatches))
+        model = _load(arguments)
+        store = open_store(arguments.store, mode="a")
+        table = score_variants(
+            variants,
+            genome,
+            model,
+            store,
+            name=task,
+            scores=scores,
+            drop_mismatches=arguments.drop_mismatches,
+            **scoring(arguments),
+        )
+    write_scores(table, out, source=arguments.file, scores=scores)
+    print()
+    _print_scored(table, store, out)
+    _print_labelled(table, scores, by, out)
+    print(f"{time.monotonic() - began:,.1f} s in all. Scores are in {out}.")
+    return 0
+
+
+def _load(arguments: argparse.Namespace) -> Model:
+    """Load the model, under the name that its embeddings get."""
+    model = load_model(arguments)
+    model.name = arguments.name or model.name
+    return model
+
+
+def _print_scored(table: pd.DataFrame, store: Store, out: Path) -> None:
+    """Print how many variants are scored and what that took; write those that are not."""
+    from analysis.variant_reports import not_scored, stored
+    from embedstore.describe import human_bytes
+
+    lacking = not_scored(table, out)
+    scored = len(table) - lacking.rows
+    print(f"{len(table):,} variants read, {scored:,} scored in full, {lacking.rows:,} not")
+    if lacking.rows:
+        print(_text(lacking.reasons))
+        print(f"These are in {lacking.path}.")
+    for run in stored(store, table):
+        before = f", {run.blocks_before} of {run.blocks} blocks were there already" if run.blocks_before else ""
+        size = f", {human_bytes(run.bytes / scored)} stored per variant" if run.bytes and scored else ""
+        print(f"{run.task}/{run.embedding}: {run.windows:,} windows{size}; {run.seconds:,.1f} s{before}")
+
+
+def _print_labelled(table: pd.DataFrame, scores: list[str], by: str | None, out: Path) -> None:
+    """Print and write how well scores tell labels apart, where there are labels."""
+    from analysis.variant_reports import labelled, shown
+
+    found = labelled(table, scores, by, out)
+    if found.table is None:
+        print(found.note)
+        return
+    print(f"\nAUROC and AUPRC against the labels, with 95 % intervals by bootstrap{f', by {by}' if by else ''}")
+    print(_text(shown(found.table)))
+    print(f"These are in {', '.join(map(str, found.paths))}.")
+
+
+# ---- evaluate and compare ------------------------------------------------------------------------
+
+
+def _add_evaluate(commands: argparse._SubParsersAction[Any]) -> None:
+    text = "AUROC and AUPRC of scores against labels: over all variants and by group, with baselines"
+    parser = commands.add_parser("evaluate", help=text, description=text)
+    parser.add_argument("table", metavar="SCORES", help="table that `embedstore variants score` wrote")
+    parser.add_argument("--scores", type=names, default=(), metavar="S,...", help="columns (default: all scores)")
+    parser.add_argument("--fasta", metavar="G", help="the genome: adds baselines that need no model")
+    parser.add_argument("--annotation", metavar="GFF", help="GFF3 or GTF, with --fasta: adds distances to splice sites")
+    add_table_arguments(parser)
+    parser.set_defaults(run=_evaluate)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    """Print how well the scores of a table tell labels apart."""
+    from analysis.variant_files import groups_column, read_scores, score_columns
+    from analysis.variant_reports import evaluated, shown
+
+    out = _table_output(arguments)
+    table = read_scores(arguments.table)
+    found = evaluated(
+        table,
+        score_columns(table, arguments.scores, arguments.table),
+        by=groups_column(table, arguments.by, arguments.table),
+        fasta=arguments.fasta,
+        annotation=arguments.annotation,
+        **drawing(arguments),
+    )
+    for by, part in found.groupby("by", sort=False):
+        print(f"by {by!s}" if by else "all variants")
+        print(_text(shown(part)))
+    _write_table(found, out)
+    return 0
+
+
+def _add_compare(commands: argparse._SubParsersAction[Any]) -> None:
+    text = "the difference of two models, or of two scores, on the same variants, by a paired bootstrap"
+    parser = commands.add_parser("compare", help=text, description=text)
+    parser.add_argument("table", metavar="A", help="table that `embedstore variants score` wrote")
+    parser.add_argument("other", metavar="B", nargs="?", help="another of the same variants (default: A)")
+    score = "column of both, or that of the first and that of the second (default: cosine)"
+    parser.add_argument("--score", type=names, default=("cosine",), metavar="S[,T]", help=score)
+    add_table_arguments(parser)
+    parser.set_defaults(run=_compare)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    """Print the differences of two tables of scores."""
+    from analysis.variant_files import groups_column, read_scores, score_columns
+    from analysis.variant_reports import shown_difference
+    from analysis.variant_tables import compare_scores
+    from embedstore.errors import InputError
+
+    out = _table_output(arguments)
+    if not 1 <= len(arguments.score) <= 2:
+        raise InputError(f"--score {','.join(arguments.score)}: one column of both tables, or two, are wanted.")
+    paths = [arguments.table, arguments.other or arguments.table]
+    first, second = (read_scores(path) for path in paths)
+    columns = arguments.score[0], arguments.score[-1]
+    for table, column, path in zip((first, second), columns, paths, strict=True):
+        score_columns(table, (column,), path)
+    by = groups_column(first, arguments.by, arguments.table)
+    found = compare_scores(first, second if arguments.other else None, columns, by=by, **drawing(arguments))
+    print(f"first: {columns[0]} in {paths[0]}; second: {columns[1]} in {paths[1]}; difference with 95 % interval")
+    print(_text(shown_difference(found)))
+    _write_table(found, out)
+    return 0
+
+
+def _table_output(arguments: argparse.Namespace) -> Path | None:
+    """Return where all numbers are to be written, if they are."""
+    from analysis.variant_files import TABLES, checked_output
+
+    return checked_output(arguments.out, TABLES, arguments.table) if arguments.out else None
+
+
+def _write_table(table: pd.DataFrame, out: Path | None) -> None:
+    """Write all numbers where that was asked for."""
+    from embedstore.variants import write_scores
+
+    if out is not None:
+        write_scores(table, out)
+        print(f"All numbers are in {out}.")
+
+
+# ---- mutagenesis ---------------------------------------------------------------------------------
+
+
+def _add_mutagenesis(commands: argparse._SubParsersAction[Any]) -> None:
+    text = "score every change of one letter in a region, as a map of positions x 4 letters"
+    parser = commands.add_parser("mutagenesis", help=text, description=text)
+    parser.add_argument("region", metavar="REGION", help="chromosome:start-end, 0-based, half-open")
+    add_scoring_arguments(parser)
+    parser.add_argument("--score", default="cosine", metavar="S", help="see docs/variants.md (default: %(default)s)")
+    parser.add_argument(
+        "--out", required=True, metavar="F", help=".png, .pdf or .svg with the numbers as CSV beside it; .csv or .nc"
+    )
+    parser.set_defaults(run=_mutagenesis, store="memory://")
+
+
+def _mutagenesis(arguments: argparse.Namespace) -> int:
+    """Score every change in a region, and write the map."""
+    from analysis.mutagenesis_map import mutagenesis
+    from analysis.variant_files import checked_output
+    from analysis.variant_reports import MAPS, write_map
+    from analysis.variants import score_kinds
+    from embedstore.genome import Genome
+
+    out = checked_output(arguments.out, MAPS, arguments.fasta)
+    score_kinds(arguments.score)
+    with Genome(arguments.fasta, other_letters=arguments.other_letters) as genome:
+        found = mutagenesis(
+            arguments.region, genome, _load(arguments), arguments.store, score=arguments.score, **scoring(arguments)
+        )
+    written = write_map(found, out)
+    print(f"{found.sizes['position']:,} positions x {found.sizes['letter']} letters: {' and '.join(map(str, written))}")
+    return 0
