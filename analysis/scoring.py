@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from analysis.variants import ScoreKind, average_tables, score_kinds, variant_scores
-from embedstore.errors import InputError
+from embedstore.errors import FingerprintError, InputError
 from embedstore.genome import Genome
 from embedstore.variants.aligned import variant_positions
 from embedstore.variants.windows import variant_task
@@ -21,9 +23,17 @@ if TYPE_CHECKING:
     from embedstore.layout import Strands
     from embedstore.models import Model
     from embedstore.store import Store
+    from embedstore.tasks import Task
+
+_log = logging.getLogger(__name__)
 
 CONTEXT, CONTEXT_CAUSAL = 256, 512
 """Nucleotides on either side of a variant, and on the left of one for models that read from the left; as in BEND."""
+
+_STORED = ("chromosome", "position", "ref", "alt", "reason", "kind", "start", "removed", "added")
+"""What of a table decides on windows and is kept with them. Labels and the like may change from one run to the next."""
+
+_PLACES = ("window_start", "window_end", "window_n", "reference", "alternate", "offset")
 
 
 class _Way(NamedTuple):
@@ -79,8 +89,8 @@ def score_variants(
         Nucleotides on either side of a variant, default 256; for models that read from the left (HyenaDNA, AWD-LSTM)
         on the left of it, itself included, default 512.
     strands
-        ``"both"``: averaged over the two strands, embeddings of bidirectional models and log-likelihood ratios alike;
-        of causal models the scores of either strand. Default ``"forward"``.
+        ``"both"``: the mean of the scores that a variant has on either strand. (The mean of the two strands' rows, as
+        ``embedstore.embed(strands="both")`` gives, blurs what one nucleotide changes.) Default ``"forward"``.
     frames
         Average over windows that begin 0, 1 ... nucleotides earlier, so that a variant has so many places in the
         tokens of a k-mer model; default 1.
@@ -133,23 +143,25 @@ def score_variants(
     choices |= {"off_by_one": off_by_one, "stride": stride, "edges": edges}
     ways = _ways(kinds, is_causal(model), **choices)
     views = _views(model, ways)
-    reference = genome if isinstance(genome, Genome) else Genome(genome)
-    table = read_variants(variants) if isinstance(variants, (str, Path)) else variants
-    table = check_variants(table, reference, drop_mismatches=drop_mismatches)
-    # A slip in what was given must not leave a new store.
-    opened = store if isinstance(store, OpenStore) else open_store(store, mode="a")
-    runs: list[dict[str, Any]] = []
-    done = []
-    for needs, group in ways.items():
-        wanted = [score for score, kind in kinds.items() if _group(kind) == needs]
-        parts = []
-        for way in group:
-            task = variant_task(table, reference, name=f"{name}{way.task}", **way.window)
-            opened.add_task(task)
-            runs.append(_embed(opened, task.name, views[way.letters], way, around, batch_tokens, progress))
-            parts.append(_read(opened, task.name, runs[-1]["embedding"], wanted, around))
-        done.append((wanted, average_tables(parts, wanted)))
-    found = _together(done, list(kinds))
+    with contextlib.ExitStack() as stack:
+        reference = genome if isinstance(genome, Genome) else stack.enter_context(Genome(genome))
+        table = read_variants(variants) if isinstance(variants, (str, Path)) else variants
+        table = check_variants(table, reference, drop_mismatches=drop_mismatches)
+        # A slip in what was given must not leave a new store.
+        opened = store if isinstance(store, OpenStore) else open_store(store, mode="a")
+        runs: list[dict[str, Any]] = []
+        done = []
+        for needs, group in ways.items():
+            wanted = [score for score, kind in kinds.items() if _group(kind) == needs]
+            parts = []
+            for way in group:
+                task = variant_task(table[list(_STORED)], reference, name=f"{name}{way.task}", **way.window)
+                _add(opened, task)
+                _note_pieces(task, views[way.letters])
+                runs.append(_embed(opened, task.name, views[way.letters], way, around, batch_tokens, progress))
+                parts.append(_read(opened, task.name, runs[-1]["embedding"], wanted, around))
+            done.append((wanted, average_tables(parts, wanted)))
+    found = _together(table, done, list(kinds))
     found.attrs["runs"] = runs
     return found
 
@@ -175,25 +187,22 @@ def _ways(
     _check(kinds, causal, strands, frames, around, off_by_one)
     pooled = any(kind.needs == "pooled" for kind in kinds.values())
     end = "bend_left" if off_by_one else "left"
-    left = {"context": context or CONTEXT_CAUSAL, "edges": edges, "window": end}
-    centred = {"context": context or CONTEXT, "edges": edges, "stride": stride}
+    left = {"context": CONTEXT_CAUSAL if context is None else context, "edges": edges, "window": end}
+    centred = {"context": CONTEXT if context is None else context, "edges": edges, "stride": stride}
     rows = {"keep": "both" if pooled else "rows"}
+    letters = {"keep": "rows"}
     ending = _name(pooled and ".windows", around and f".around{around}")
-    both = strands == "both"
-    if not causal:  # rows of both strands are averaged as they are embedded
-        rows, ending = {**rows, "strands": strands}, _name(ending, both and ".both")
     kinds_of_way = {
-        "rows": _Way(f".{end}", ending, left, rows) if causal else _Way("", ending, centred, rows),
-        "left": _Way(".left.reference", "", {**left, "alleles": "reference"}, {"keep": "rows"}, "letters"),
-        "sequence": _Way("", "", centred, {"keep": "rows"}, "sequence"),
-        "masked": _Way(".masked", "", {**centred, "alleles": "masked"}, {"keep": "rows"}, "letters"),
-        "reference": _Way(".reference", "", {**centred, "alleles": "reference"}, {"keep": "rows"}, "letters"),
+        "rows": _Way(f".{end}" if causal else "", ending, left if causal else centred, rows),
+        "left": _Way(".left.reference", "", {**left, "alleles": "reference"}, letters, "letters"),
+        "sequence": _Way("", "", centred, letters, "sequence"),
+        "masked": _Way(".masked", "", {**centred, "alleles": "masked"}, letters, "letters"),
+        "reference": _Way(".reference", "", {**centred, "alleles": "reference"}, letters, "letters"),
     }
+    turned = ("+", "-") if strands == "both" else ("+",)
     ways: dict[str, list[_Way]] = {}
     for need in dict.fromkeys(_group(kind) for kind in kinds.values()):
         way = kinds_of_way[need]
-        # All else of the other strand has windows of its own, whose scores are averaged.
-        turned = ("+", "-") if both and (causal or need != "rows") else ("+",)
         ways[need] = [
             way._replace(
                 task=_name(way.task, frame and f".frame{frame}", strand == "-" and ".reverse"),
@@ -222,6 +231,8 @@ def _check(kinds: dict[str, ScoreKind], causal: bool, strands: str, frames: int,
             "off_by_one repeats BEND's windows for models that read from the left (HyenaDNA, AWD-LSTM), and has "
             "cosine, l2 and inner_product only."
         )
+    if off_by_one and strands == "both":
+        raise InputError("off_by_one repeats BEND's script, which reads the forward strand only.")
     if causal and (around or frames > 1):
         raise InputError(
             "around and frames are for models that see both sides: rows of a causal model before a variant are the "
@@ -238,6 +249,8 @@ def _views(model: Model, ways: dict[str, list[_Way]]) -> dict[str | None, Model]
             f"Model {model.name!r} computes in {model.precision}, whose errors are as large as what variants change: "
             'load it with precision="float32".'
         )
+    if model.alphabet != "dna":
+        raise InputError(f"Model {model.name!r} reads {model.alphabet}: variants of a genome need a model of DNA.")
     wanted = {way.letters for group in ways.values() for way in group}
     return {letters: model if letters is None else letter_model(model, letters) for letters in wanted}
 
@@ -245,6 +258,38 @@ def _views(model: Model, ways: dict[str, list[_Way]]) -> dict[str | None, Model]
 def _name(*parts: str | int | bool) -> str:
     """Join the endings that apply."""
     return "".join(part for part in parts if isinstance(part, str))
+
+
+def _add(store: Store, task: Task) -> None:
+    """Add a task, or make sure that the one that is there is the same; say in words what differs."""
+    try:
+        store.add_task(task)
+    except FingerprintError as error:
+        if task.name not in store.tasks():
+            raise
+        before, now = store.task_attributes(task.name)["source"], task.source
+        changed = [f"{key} was {before.get(key)!r}, now {now[key]!r}" for key in now if before.get(key) != now[key]]
+        raise FingerprintError(
+            f"{store.path}: task {task.name!r} holds other windows than those wanted now: "
+            f"{'; '.join(changed) or 'the variants are others, or in another order'}. Give these another name (name=, "
+            "--task), or another store."
+        ) from error
+
+
+def _note_pieces(task: Task, model: Model) -> None:
+    """Log where windows are longer than what a model reads at once, so that a variant is seen with part of its own."""
+    longest = int(task.samples["length"].to_numpy().argmax())
+    codes = task.sequences(longest, longest + 1)[0]
+    pieces = len(model.pieces(codes))
+    if pieces > 1:
+        _log.warning(
+            "Windows of %d letters are longer than the context of %s and are cut into %d pieces (%s): it reads a "
+            "variant with the letters of its own piece only, which may be few. Give a smaller context.",
+            len(codes),
+            model.name,
+            pieces,
+            model.fingerprint["window"],
+        )
 
 
 def _embed(
@@ -279,8 +324,8 @@ def _read(store: Store, task: str, embedding: str, scores: list[str], around: in
     return likelihood_scores(store, task, embedding, scores)
 
 
-def _together(done: list[tuple[list[str], pd.DataFrame]], scores: list[str]) -> pd.DataFrame:
-    """Return one table of all scores; where a variant lacks only some of them, its reason names these."""
+def _together(table: pd.DataFrame, done: list[tuple[list[str], pd.DataFrame]], scores: list[str]) -> pd.DataFrame:
+    """Return a table with all its scores; where a variant lacks only some of them, its reason names these."""
     reasons = np.stack([part["reason"].to_numpy(object) for _, part in done])
     missing = reasons != ""
     reason = np.where(missing.all(axis=0), reasons[0], "").astype(object)
@@ -289,5 +334,7 @@ def _together(done: list[tuple[list[str], pd.DataFrame]], scores: list[str]) -> 
         for (names, _), why in zip(done, reasons[:, row], strict=True):
             lacking.setdefault(why, []).extend(names)
         reason[row] = "; ".join(f"{', '.join(names)}: {why}" for why, names in lacking.items() if why)
+    first = done[0][1]
+    places = {name: first[name] for name in _PLACES}
     found = {name: part[name] for names, part in done for name in names}
-    return done[0][1].drop(columns=done[0][0]).assign(reason=reason, **{name: found[name] for name in scores})
+    return table.assign(reason=reason, **places, **{name: found[name] for name in scores})
