@@ -29,7 +29,7 @@ def add_demo(commands: argparse._SubParsersAction[Any]) -> None:
         "--minutes",
         type=float,
         metavar="T",
-        help="pretrain for so long by the clock (default: 1,000 steps, about a minute on two cores)",
+        help="pretrain for so long by the clock (default: 2,000 steps, about two minutes on two cores)",
     )
     parser.set_defaults(run=_demo)
 
@@ -79,7 +79,8 @@ Gene finding: the same two-layer CNN on each, nine classes per nucleotide; {test
 
 {_text(found)}
 
-Variants that break splice sites, against controls with the same letters: AUROC of the cosine distance, no training:
+Variants that break splice sites, against controls with the same letters: AUROC of the cosine distance, averaged over
+both strands, no training:
 
 {_text(scored)}
 

@@ -75,14 +75,12 @@ def random_checkpoint(
     folder: Path, *, layers: int = 6, hidden: int = 320, heads: int = 16, inner: int = 640, seed: int = 0
 ) -> Path:
     """Write a Nucleotide Transformer v2 checkpoint with random weights: official key names, 6-mer vocabulary."""
-    import itertools
     import json
 
     import torch
     from safetensors.torch import save_file
 
-    words = ["".join(word) for word in itertools.product("ATCG", repeat=6)]
-    vocabulary = ["<unk>", "<pad>", "<mask>", "<cls>", "<eos>", "<bos>", *words, *"ATCGN"]
+    tokens = _write_6mer_tokenizer(folder)
     config = {
         "architectures": ["EsmForMaskedLM"],
         "model_type": "esm",
@@ -97,7 +95,7 @@ def random_checkpoint(
         "token_dropout": False,
         "pad_token_id": 1,
         "mask_token_id": 2,
-        "vocab_size": len(vocabulary),
+        "vocab_size": tokens,
         "add_bias_fnn": False,
     }
     torch.manual_seed(seed)
@@ -105,7 +103,7 @@ def random_checkpoint(
     def dense(out: int, into: int) -> torch.Tensor:
         return torch.randn(out, into) / into**0.5
 
-    state = {"esm.embeddings.word_embeddings.weight": torch.randn(len(vocabulary), hidden)}
+    state = {"esm.embeddings.word_embeddings.weight": torch.randn(tokens, hidden)}
     for layer in range(layers):
         home = f"esm.encoder.layer.{layer}"
         for name in ("self.query", "self.key", "self.value", "output.dense"):
@@ -120,10 +118,44 @@ def random_checkpoint(
         state[f"{home}.output.dense.weight"] = dense(hidden, inner)
     state["esm.encoder.emb_layer_norm_after.weight"] = torch.ones(hidden)
     state["esm.encoder.emb_layer_norm_after.bias"] = torch.zeros(hidden)
-    folder.mkdir(parents=True, exist_ok=True)
     save_file(state, str(folder / "model.safetensors"))
     (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def esm_checkpoint(
+    folder: Path, *, layers: int = 6, hidden: int = 320, heads: int = 20, inner: int = 1280, seed: int = 0
+) -> Path:
+    """Write a checkpoint with random weights that transformers and we load alike: its ESM class, 6-mer vocabulary."""
+    import torch
+    from transformers import EsmConfig, EsmForMaskedLM
+
+    config = EsmConfig(
+        vocab_size=_write_6mer_tokenizer(folder),
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=inner,
+        max_position_embeddings=2050,
+        position_embedding_type="rotary",
+        token_dropout=False,
+        pad_token_id=1,
+        mask_token_id=2,
+    )
+    torch.manual_seed(seed)
+    EsmForMaskedLM(config).save_pretrained(folder)
+    return folder
+
+
+def _write_6mer_tokenizer(folder: Path) -> int:
+    """Write the tokenizer of the Nucleotide Transformer; return its number of tokens."""
+    import itertools
+    import json
+
+    words = ["".join(word) for word in itertools.product("ATCG", repeat=6)]
+    vocabulary = ["<unk>", "<pad>", "<mask>", "<cls>", "<eos>", "<bos>", *words, *"ATCGN"]
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.txt").write_text("\n".join(vocabulary))
     settings = {"tokenizer_class": "EsmTokenizer", "model_max_length": 2048, "eos_token": None, "cls_token": "<cls>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    return folder
+    return len(vocabulary)

@@ -164,6 +164,7 @@ def block_geometry(row_count: NDArray[np.int64], row_bytes: int, *, few: bool = 
         whole = max(1, round(CHUNK_BYTES / (longest * row_bytes)))
         per_block = max(whole, per_block // whole * whole) if per_block > whole else per_block
         chunk_rows = longest * min(whole, per_block)
+    chunk_rows = min(chunk_rows, largest_block(per_block))  # an inner chunk is stored whole, filled up with NaN
     shard_rows = -(-largest_block(per_block) // chunk_rows) * chunk_rows
     return Geometry(samples, -(-samples // per_block), per_block, chunk_rows, shard_rows)
 

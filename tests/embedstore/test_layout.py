@@ -99,6 +99,12 @@ def test_long_samples_that_pile_up_make_smaller_blocks(long_ones):
     assert sizes.max() <= 2 * target(counts, 1024)
 
 
+def test_few_rows_are_not_filled_up_to_a_whole_chunk():
+    """An inner chunk is stored whole: one of the usual size would be mostly padding here."""
+    geometry = block_geometry(np.array([5, 1, 1, 3]), 64)
+    assert (geometry.chunk_rows, geometry.shard_rows, geometry.blocks) == (10, 10, 1)
+
+
 def test_a_block_that_is_not_there():
     geometry = block_geometry(np.array([3, 4]), 8)
     for block in (-1, geometry.blocks):
