@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 LETTERS = "ACGT"
 """The order of the letters of log probabilities."""
 
+_NOTHING = np.float32(-np.log(len(LETTERS)))
+"""Of each letter, where a causal model has read none before: what `embedstore.models.letters` gives for no value."""
+
 
 def likelihood_scores(store: Store, task: str, model: str, scores: Iterable[str]) -> pd.DataFrame:
     """Score variants by the log probabilities that a store holds.
@@ -63,15 +66,19 @@ def likelihood_scores(store: Store, task: str, model: str, scores: Iterable[str]
     _check_scores(store, task, model, kinds)
     if any(kind.needs == "sequence" for kind in kinds.values()):
         found = {"llr": _sequence_difference(store, task, model, table)}
+        silent = np.zeros(len(table), bool)
         why = "its windows have different flanks"
     else:
         log_probability = _letters_at(store, task, model, table)
+        silent = (log_probability == _NOTHING).all(axis=1)
+        log_probability[silent] = np.nan
         found = {"llr": llr(table, log_probability), "entropy": entropy(log_probability)}
         why = "only single nucleotides have this score"
     unread = ~_single(table) if "entropy" in found else ~_same_flanks(table, store.lengths(task))
     lost = (table["reason"] == "").to_numpy() & np.isnan(found["llr"])
     table.loc[lost & unread, "reason"] = why
     table.loc[lost & ~unread, "reason"] = "the model gave NaN or infinity for its window"
+    table.loc[lost & silent, "reason"] = "the model reads no letter before the variant"
     return table.assign(**{name: found[name.partition("_")[0]] for name in kinds})
 
 

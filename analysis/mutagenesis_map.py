@@ -34,6 +34,51 @@ _ZERO_AT_REFERENCE = (
 )
 
 
+def parse_region(region: str | tuple[str, int, int], genome: Genome) -> tuple[str, int, int]:
+    """Return chromosome, start and end of a region that lies on a genome.
+
+    Parameters
+    ----------
+    region
+        ``"chromosome:start-end"`` or (chromosome, start, end), 0-based, half-open.
+    genome
+        The genome.
+
+    Returns
+    -------
+    chromosome : str
+    start, end : int
+
+    Raises
+    ------
+    InputError
+        If it is not written so, or not wholly on the genome.
+    """
+    wanted = (
+        "'chromosome:start-end' or (chromosome, start, end) is wanted, 0-based, half-open, such as 'chr1:1000-1200'"
+    )
+    if isinstance(region, str):
+        parts = re.fullmatch(r"(.+):(\d+)-(\d+)", region, re.ASCII)
+        if parts is None:
+            raise InputError(f"The region is {region!r}; {wanted}.")
+        chromosome, start, end = parts[1], int(parts[2]), int(parts[3])
+    else:
+        try:
+            chromosome, start, end = region
+            start, end = (int(number.__index__()) for number in (start, end))
+        except (TypeError, ValueError, AttributeError):
+            raise InputError(f"The region is {region!r}; {wanted}.") from None
+    if chromosome not in genome.contigs:
+        raise InputError(f"{genome.path}: no contig {chromosome!r}.{contig_hint(chromosome, genome.contigs)}")
+    size = genome.contigs[chromosome]
+    if not 0 <= start < end <= size:
+        raise InputError(
+            f"The region is {chromosome}:{start}-{end}; 0 <= start < end <= {size:,}, the length of {chromosome!r} in "
+            f"{genome.path.name}, is wanted (0-based, half-open)."
+        )
+    return chromosome, start, end
+
+
 def mutagenesis(
     region: str | tuple[str, int, int],
     genome: Genome | str | Path,
@@ -91,7 +136,7 @@ def mutagenesis(
         with Genome(genome) as opened:
             return mutagenesis(region, opened, model, store, score=score, **options)
     score_kinds(score)
-    chromosome, start, end = _place(region, genome)
+    chromosome, start, end = parse_region(region, genome)
     position = np.arange(start, end)
     reference = np.array(list(decode(genome.fetch(chromosome, start, end))))
     variants, cells = _changes(chromosome, position, reference)
@@ -109,7 +154,9 @@ def mutagenesis(
     if score in _ZERO_AT_REFERENCE:
         values[reference[:, None] == _LETTERS] = 0
     values[cells] = scored[score]
-    context = options.get("context") or (CONTEXT_CAUSAL if is_causal(model) else CONTEXT)
+    context = options.get("context")
+    if context is None:
+        context = CONTEXT_CAUSAL if is_causal(model) else CONTEXT
     return xr.DataArray(
         values,
         {"position": position, "letter": _LETTERS, "reference": ("position", reference)},
@@ -117,33 +164,6 @@ def mutagenesis(
         score,
         {"chromosome": chromosome, "score": score, "model": model.name, "context": context},
     )
-
-
-def _place(region: str | tuple[str, int, int], genome: Genome) -> tuple[str, int, int]:
-    """Return chromosome, start and end of a region that lies on a genome."""
-    wanted = (
-        "'chromosome:start-end' or (chromosome, start, end) is wanted, 0-based, half-open, such as 'chr1:1000-1200'"
-    )
-    if isinstance(region, str):
-        parts = re.fullmatch(r"(.+):(\d+)-(\d+)", region, re.ASCII)
-        if parts is None:
-            raise InputError(f"The region is {region!r}; {wanted}.")
-        chromosome, start, end = parts[1], int(parts[2]), int(parts[3])
-    else:
-        try:
-            chromosome, start, end = region
-            start, end = (int(number.__index__()) for number in (start, end))
-        except (TypeError, ValueError, AttributeError):
-            raise InputError(f"The region is {region!r}; {wanted}.") from None
-    if chromosome not in genome.contigs:
-        raise InputError(f"{genome.path}: no contig {chromosome!r}.{contig_hint(chromosome, genome.contigs)}")
-    size = genome.contigs[chromosome]
-    if not 0 <= start < end <= size:
-        raise InputError(
-            f"The region is {chromosome}:{start}-{end}; 0 <= start < end <= {size:,}, the length of {chromosome!r} in "
-            f"{genome.path.name}, is wanted (0-based, half-open)."
-        )
-    return chromosome, start, end
 
 
 def _changes(

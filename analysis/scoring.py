@@ -157,13 +157,35 @@ def score_variants(
             for way in group:
                 task = variant_task(table[list(_STORED)], reference, name=f"{name}{way.task}", **way.window)
                 _add(opened, task)
-                _note_pieces(task, views[way.letters])
+                if way is group[0]:
+                    _note_pieces(task, views[way.letters])
                 runs.append(_embed(opened, task.name, views[way.letters], way, around, batch_tokens, progress))
                 parts.append(_read(opened, task.name, runs[-1]["embedding"], wanted, around))
             done.append((wanted, average_tables(parts, wanted)))
     found = _together(table, done, list(kinds))
     found.attrs["runs"] = runs
     return found
+
+
+def check_scoring(model: Model, scores: Iterable[str] = ("cosine",), **choices: Any) -> None:
+    """Refuse what `score_variants` would, of what does not depend on the variants.
+
+    Parameters
+    ----------
+    model, scores
+        As for `score_variants`.
+    **choices
+        Its ``context``, ``strands``, ``frames``, ``around``, ``off_by_one``, ``stride`` and ``edges``.
+
+    Raises
+    ------
+    InputError
+        If a choice or score cannot be used with the model.
+    """
+    from embedstore.models.letters import is_causal
+
+    choices.pop("batch_tokens", None)
+    _views(model, _ways(score_kinds(scores), is_causal(model), **choices))
 
 
 def _group(kind: ScoreKind) -> str:
@@ -175,20 +197,22 @@ def _ways(
     kinds: dict[str, ScoreKind],
     causal: bool,
     *,
-    context: int | None,
-    strands: str,
-    frames: int,
-    around: int,
-    off_by_one: bool,
-    stride: int,
-    edges: str,
+    context: int | None = None,
+    strands: str = "forward",
+    frames: int = 1,
+    around: int = 0,
+    off_by_one: bool = False,
+    stride: int = 1,
+    edges: str = "shift",
 ) -> dict[str, list[_Way]]:
     """Return, for each group of scores, the windows to embed and what to keep; several where scores are averaged."""
     _check(kinds, causal, strands, frames, around, off_by_one)
     pooled = any(kind.needs == "pooled" for kind in kinds.values())
     end = "bend_left" if off_by_one else "left"
     left = {"context": CONTEXT_CAUSAL if context is None else context, "edges": edges, "window": end}
-    centred = {"context": CONTEXT if context is None else context, "edges": edges, "stride": stride}
+    centred: dict[str, Any] = {"context": CONTEXT if context is None else context, "edges": edges, "stride": stride}
+    if frames > centred["context"] > 0:
+        raise InputError(f"frames is {frames}; it must be at most {centred['context']}, the context.")
     rows = {"keep": "both" if pooled else "rows"}
     letters = {"keep": "rows"}
     ending = _name(pooled and ".windows", around and f".around{around}")
@@ -283,12 +307,11 @@ def _note_pieces(task: Task, model: Model) -> None:
     pieces = len(model.pieces(codes))
     if pieces > 1:
         _log.warning(
-            "Windows of %d letters are longer than the context of %s and are cut into %d pieces (%s): it reads a "
-            "variant with the letters of its own piece only, which may be few. Give a smaller context.",
+            "Windows of %d letters are longer than the context of %s, which reads them in %d pieces: it sees a variant "
+            "with the letters of its own piece only, which may be few. Give a smaller context.",
             len(codes),
             model.name,
             pieces,
-            model.fingerprint["window"],
         )
 
 

@@ -70,7 +70,7 @@ def _check(arguments: argparse.Namespace) -> int:
         rates = match_rates(variants, genome)
     _print_counts(table)
     print("\nREF against the genome")
-    rates["rate"] = rates["rate"].map("{:.1%}".format)
+    rates["rate"] = rates["rate"].map("{:.1%}".format, na_action="ignore")
     print(_text(rates.set_index("hypothesis").rename_axis(None)))
     if out is not None:
         write_scores(wrong, out)
@@ -88,7 +88,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _held_against(variants: pd.DataFrame, genome: Genome) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the checked table, and its rows that do not fit the genome; only these where nothing else is left."""
+    """Return the checked table, and its rows that do not fit the genome."""
     import pandas as pd
 
     from embedstore.errors import InputError, ReferenceMismatchError
@@ -101,8 +101,7 @@ def _held_against(variants: pd.DataFrame, genome: Genome) -> tuple[pd.DataFrame,
         try:
             check_variants(variants, genome)
         except ReferenceMismatchError as error:
-            table = pd.DataFrame(error.mismatches).assign(kind="")
-            return table, table
+            return pd.DataFrame(error.checked).assign(kind=""), pd.DataFrame(error.mismatches)
         raise AssertionError from none_left  # it fails again
     return table, mismatches(table)
 
@@ -146,7 +145,7 @@ def _add_score(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("--task", metavar="NAME", help="name of the windows in the store (default: that of FILE)")
     scores = "cosine, l2, inner_product, window_cosine, llr_masked, ... (default: cosine)"
-    parser.add_argument("--scores", type=names, default=("cosine",), metavar="S,...", help=scores)
+    parser.add_argument("--scores", type=names, action="extend", metavar="S,...", help=scores)
     parser.add_argument("--by", metavar="COLUMN", help="groups of the table of AUROC (default: consequence)")
     parser.add_argument(
         "--drop-mismatches", action="store_true", help="score the rest where REF is not the genome's; by default refuse"
@@ -159,7 +158,7 @@ def _score(arguments: argparse.Namespace) -> int:
     import time
 
     from analysis import variant_files as files
-    from analysis.scoring import score_variants
+    from analysis.scoring import check_scoring, score_variants
     from analysis.variant_groups import labels
     from analysis.variants import score_kinds
     from embedstore.store import open_store
@@ -167,17 +166,20 @@ def _score(arguments: argparse.Namespace) -> int:
 
     began = time.monotonic()
     out = files.checked_output(arguments.out, (*files.TABLES, *files.VARIANT_FILES), arguments.file)
-    scores = list(score_kinds(arguments.scores))
+    scores = list(score_kinds(["cosine"] if arguments.scores is None else arguments.scores))
     task = files.task_name(arguments.task, arguments.file, arguments.store)
     variants, genome = _read(arguments)
-    files.check_source(out, arguments.file)
+    variants = files.set_aside(variants, scores, arguments.file)
+    files.check_source(out, arguments.file, scores)
     if "label" in variants:
         labels(variants)
     with genome:
         by = files.groups_column(variants, arguments.by, arguments.file)
-        # Seen before the model is loaded; the scoring checks what it is given by itself.
-        _print_counts(check_variants(variants, genome, drop_mismatches=arguments.drop_mismatches))
+        # Seen before the model is loaded.
+        variants = check_variants(variants, genome, drop_mismatches=arguments.drop_mismatches)
+        _print_counts(variants)
         model = _load(arguments)
+        check_scoring(model, scores, **scoring(arguments))
         store = open_store(arguments.store, mode="a")
         table = score_variants(
             variants,
@@ -265,7 +267,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     )
     for by, part in found.groupby("by", sort=False):
         print(f"by {by!s}" if by else "all variants")
-        print(_text(shown(part)))
+        lines = shown(part)
+        print(_text(lines) if len(lines) else "No variant has both a label and a score.")
     _write_table(found, out)
     return 0
 
@@ -308,7 +311,10 @@ def _table_output(arguments: argparse.Namespace) -> Path | None:
     """Return where all numbers are to be written, if they are."""
     from analysis.variant_files import TABLES, checked_output
 
-    return checked_output(arguments.out, TABLES, arguments.table) if arguments.out else None
+    if not arguments.out:
+        return None
+    paths = [checked_output(arguments.out, TABLES, path) for path in (arguments.table, vars(arguments).get("other"))]
+    return paths[0]
 
 
 def _write_table(table: pd.DataFrame, out: Path | None) -> None:
@@ -337,7 +343,7 @@ def _add_mutagenesis(commands: argparse._SubParsersAction[Any]) -> None:
 
 def _mutagenesis(arguments: argparse.Namespace) -> int:
     """Score every change in a region, and write the map."""
-    from analysis.mutagenesis_map import mutagenesis
+    from analysis.mutagenesis_map import mutagenesis, parse_region
     from analysis.variant_files import checked_output
     from analysis.variant_reports import MAPS, write_map
     from analysis.variants import score_kinds
@@ -346,8 +352,9 @@ def _mutagenesis(arguments: argparse.Namespace) -> int:
     out = checked_output(arguments.out, MAPS, arguments.fasta)
     score_kinds(arguments.score)
     with Genome(arguments.fasta, other_letters=arguments.other_letters) as genome:
+        region = parse_region(arguments.region, genome)
         found = mutagenesis(
-            arguments.region, genome, _load(arguments), arguments.store, score=arguments.score, **scoring(arguments)
+            region, genome, _load(arguments), arguments.store, score=arguments.score, **scoring(arguments)
         )
     written = write_map(found, out)
     print(f"{found.sizes['position']:,} positions x {found.sizes['letter']} letters: {' and '.join(map(str, written))}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     import pandas as pd
+
+_log = logging.getLogger(__name__)
 
 VARIANT_FILES = (".vcf", ".vcf.gz", ".bcf")
 """Suffixes of scores that are written as a copy of a VCF or BCF file."""
@@ -79,26 +82,48 @@ def checked_output(path: str | Path, known: Sequence[str], source: str | Path | 
     return path
 
 
-def check_source(out: Path, source: str | Path) -> None:
-    """Refuse a copy of a VCF or BCF file where the input is neither.
+def check_source(out: Path, source: str | Path, scores: Sequence[str]) -> None:
+    """Refuse a copy of a VCF or BCF file where the input is neither, or has such scores already.
 
     Raises
     ------
     InputError
-        If the output's suffix is one of `VARIANT_FILES` and the input cannot be read as such a file.
+        If the output's suffix is one of `VARIANT_FILES` and the input cannot be copied.
     """
-    from embedstore.variants.source import open_source
+    from embedstore.variants import writing
 
     if not suffix(out, VARIANT_FILES):
         return
     try:
-        with open_source(source):
-            pass
+        writing.check_source(source, scores)
     except InputError as error:
         raise InputError(
-            f"--out {out} would be a copy of the input with scores added, which must be VCF or BCF for that; write "
-            f"a table ({', '.join(TABLES)}) instead. {error}"
+            f"--out {out} would be a copy of the input with scores added, which must be VCF or BCF without them for "
+            f"that; mend it, or write a table ({', '.join(TABLES)}) instead. {error}"
         ) from error
+
+
+def set_aside(table: pd.DataFrame, scores: Sequence[str], path: str | Path) -> pd.DataFrame:
+    """Rename columns of a file that have the name of a score which is about to be added, and log that.
+
+    Parameters
+    ----------
+    table
+        From `embedstore.variants.read_variants`.
+    scores
+        Their names.
+    path
+        The file.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table; such columns have ``_input`` behind their names.
+    """
+    renamed = {name: f"{name}_input" for name in scores if name in table}
+    for name, free in renamed.items():
+        _log.warning("%s: the name of column %r is taken by a score; it is kept as %r.", path, name, free)
+    return table.rename(columns=renamed)
 
 
 def beside(path: Path, ending: str) -> Path:

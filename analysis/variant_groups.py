@@ -194,6 +194,11 @@ def labels(scores: pd.DataFrame) -> NDArray[np.float64]:
     InputError
         The column is missing or holds something else.
     """
+    if "label" not in scores:
+        raise InputError(
+            "scores have no column 'label', which says 0 or 1: name the column or INFO field that does where variants "
+            "are read, and score them again (--label, or label= of read_variants); what is stored is used again."
+        )
     label = numbers_of(scores, "label")
     wrong = ~(np.isnan(label) | (label == 0) | (label == 1))
     if wrong.any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from analysis.variant_files import beside
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 MAPS = (".png", ".pdf", ".svg", ".csv", ".nc")
 """Suffixes of maps of scores: pictures, and their numbers alone."""
+
+_FIELD = re.compile(r"\{[^}]*\}")
+_LAST_FIELDS = re.compile(r"([:.]? *\{[^}]*\})+\.?$")
 
 
 # ---- what was read and scored --------------------------------------------------------------------
@@ -54,13 +58,14 @@ def in_short(reason: str) -> str:
     --------
     >>> in_short("The alternate allele is symbolic: <DEL>.")
     'The alternate allele is symbolic'
+    >>> in_short("The position -1 (0-based) is before the start of the chromosome.")
+    'The position ... (0-based) is before the start of the chromosome'
     """
     from embedstore.variants.reasons import REASONS
 
     for template in REASONS.values():
-        begun = template.partition("{")[0]
-        if reason.startswith(begun):
-            return begun.rstrip(" ,:.")
+        if reason.startswith(template.partition("{")[0]):
+            return _FIELD.sub("...", _LAST_FIELDS.sub("", template)).rstrip(".")
     return reason.partition(": ")[0] if reason.startswith("the window holds") else reason
 
 

@@ -73,7 +73,9 @@ def score_kinds(names: Iterable[str]) -> dict[str, ScoreKind]:
     wanted = [names] if isinstance(names, str) else list(names)
     for name in wanted:
         if name not in SCORES:
-            raise InputError(f"There is no score {name!r}.{did_you_mean(name, SCORES)} There are {', '.join(SCORES)}.")
+            close = did_you_mean(name, SCORES)
+            listed = "" if "Known" in close else f" There are {', '.join(SCORES)}."
+            raise InputError(f"There is no score {name!r}.{close}{listed}")
     if not wanted:
         raise InputError(f"No score was named. There are {', '.join(SCORES)}.")
     return {name: SCORES[name] for name in wanted}

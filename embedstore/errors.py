@@ -30,9 +30,12 @@ class ReferenceMismatchError(InputError):
     ----------
     mismatches : pandas.DataFrame or None
         The rows that differ, with the genome's letters in their ``reason``.
+    checked : pandas.DataFrame or None
+        All rows, with the ``reason`` of each.
     """
 
     mismatches: pd.DataFrame | None = None
+    checked: pd.DataFrame | None = None
 
 
 class CheckpointError(EmbedstoreError, ValueError):

@@ -331,8 +331,9 @@ def _device(name: str | torch.device) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
+        said = str(error).splitlines()[0].rstrip(".")
         raise InputError(
-            f"Cannot use the device {str(name)!r}: {str(error).splitlines()[0]} Use 'cpu', or 'cuda' on a machine with "
-            "a GPU and a CUDA build of torch."
+            f"Cannot use the device {str(name)!r}: {said}. Use 'cpu', or 'cuda' on a machine with a GPU and a CUDA "
+            "build of torch."
         ) from error
     return device

@@ -63,7 +63,8 @@ def check_variants(variants: pd.DataFrame, genome: Genome, *, drop_mismatches: b
     ------
     ReferenceMismatchError
         If reference alleles differ from the genome and `drop_mismatches` is false. The message lists the first few and
-        says what `match_rates` makes of them; its attribute ``mismatches`` is a table of them all.
+        says what `match_rates` makes of them; its attribute ``mismatches`` is a table of them all, ``checked`` of all
+        rows.
     InputError
         If a column is missing or of another type, there is no row, no chromosome is known to the genome, or no variant
         can be scored.
@@ -98,9 +99,10 @@ def check_variants(variants: pd.DataFrame, genome: Genome, *, drop_mismatches: b
                 f"{report} Nothing was run. Give the genome that the file was made for, or mend the file; "
                 "drop_mismatches=True (--drop-mismatches) leaves these rows unscored, with the reason."
             )
-            error.mismatches = table.iloc[wrong]
+            error.mismatches, error.checked = table.iloc[wrong], table
             raise error
-        _log.warning("%s They are left unscored.", report)
+        told = "reason" in variants  # by the check that gave the table
+        _log.log(logging.INFO if told else logging.WARNING, "%s They are left unscored.", report)
     if not reason.none.any():
         raise InputError(f"{genome.path}: none of {len(table):,} variants can be scored: {reason.counts()}")
     if not reason.none.all():
@@ -341,7 +343,7 @@ def _mismatch_report(table: pd.DataFrame, wrong: NDArray[np.int64], compared: in
         where = f"line {line}" if line > 0 else f"row {row}"
         letters = _short(_letters(genome, chromosome, position, position + len(ref)))
         shown.append(f"{where}: {chromosome}:{position} (0-based) {_short(ref)}>{_short(alt)}, genome {letters}")
-    more = "; ..." if wrong.size > _LISTED else ""
+    more = " and others" if wrong.size > _LISTED else ""
     return (
         f"{genome.path}: {wrong.size:,} of {compared:,} variants ({100 * wrong.size / compared:.3g} %) have a "
         f"reference allele that differs from the genome: {'; '.join(shown)}{more}. {_diagnosis(table, wrong, genome)}"

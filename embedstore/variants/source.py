@@ -262,7 +262,7 @@ def _check_cells(record: Record, line: str, columns: int) -> None:
             "`bcftools concat`."
         )
     if len(cells) != columns:
-        cause = " It is separated by spaces." if len(line.split()) == columns else ""
+        cause = " It is separated by spaces." if "\t" not in line and len(line.split()) == columns else ""
         raise InputError(
             f"{where}: {len(cells)} column(s), {columns} are wanted as in the header: {line[:_SHOWN]!r}.{cause}"
         )

@@ -86,8 +86,8 @@ def variant_task(
         ``allele`` (``ref``, ``alt`` or ``masked``) and ``offset`` (place of the changed nucleotide; -1 in a reference
         window). ``Task.variants`` is the table of all variants with ``reference`` and ``alternate`` (sample index, -1
         where there is none), ``offset`` (place of the first changed nucleotide in both windows), ``window_start``,
-        ``window_end`` (of the reference window on the genome), ``window_n`` (its letters N) and ``reason`` (why a
-        variant is not scored, else empty).
+        ``window_end`` (of the reference window on the genome, -1 where the place is not known), ``window_n`` (its
+        letters N) and ``reason`` (why a variant is not scored, else empty).
 
     Raises
     ------
@@ -109,6 +109,7 @@ def variant_task(
     windows, table["reference"], table["alternate"] = _windows(table, alleles, window)
     turned = strand == "-"
     table["offset"] = _offsets(table, window, turned)
+    table.loc[table["start"] < 0, ["window_start", "window_end"]] = -1
     record = TaskRecord(
         name=name, title="Windows around variants, reference and alternate", level="sequence", type="value", metric="r2"
     )
@@ -148,6 +149,11 @@ def _check_choices(context: int, window: str, alleles: str, strand: str, frame: 
         raise InputError(f"frame is {frame}; it must be below {context}, the context, to keep the variant inside.")
     if not 1 <= stride <= context:
         raise InputError(f"stride is {stride}; it must be 1 to {context}, the context.")
+    if frame + (stride - 1) // 2 >= context:  # the farthest that a variant is behind the centre
+        raise InputError(
+            f"frame is {frame} and stride is {stride}: with context {context} some variants are not in their windows. "
+            "Take a smaller stride."
+        )
     if window != "centred" and (frame or stride > 1):
         raise InputError(f"window={window!r} ends with the variant: frame and stride are for window='centred'.")
     if window == "bend_left" and (strand == "-" or alleles == "masked"):

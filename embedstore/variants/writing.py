@@ -140,7 +140,7 @@ def _score_fields(table: pd.DataFrame, scores: Sequence[str]) -> list[_Score]:
             raise InputError(f"the table has no column {name!r}.{did_you_mean(name, map(str, table.columns))}")
     fields = []
     for name in scores:
-        field = f"ES_{name.upper()}"
+        field = _field(name)
         if not re.fullmatch(r"\w[\w.]*", field, re.ASCII) or field == _REASON:
             raise InputError(f"score {name!r} cannot be the name of an INFO field; letters, digits and _ are wanted.")
         if not pd.api.types.is_numeric_dtype(table[name]):
@@ -151,14 +151,43 @@ def _score_fields(table: pd.DataFrame, scores: Sequence[str]) -> list[_Score]:
     return [*fields, _Score(_REASON, "reason", [quote(one.replace(" ", "_"), safe=_SAFE) or "." for one in reasons])]
 
 
-def _header(source: Source, fields: list[_Score]) -> list[str]:
-    """Return the lines of the header, with those of the fields added."""
-    again = [field.field for field in fields if field.field in source.info]
+def check_source(path: str | Path, scores: Sequence[str]) -> None:
+    """Make sure that a file is one that `write_scores` can copy with scores added, before they are computed.
+
+    Parameters
+    ----------
+    path
+        The file.
+    scores
+        Names of the columns of scores.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read as VCF or BCF, or has fields of these scores already.
+    """
+    with open_source(path) as source:
+        _refuse_fields(source, [*map(_field, scores), _REASON])
+
+
+def _field(score: str) -> str:
+    """Return the INFO field of a score."""
+    return f"ES_{score.upper()}"
+
+
+def _refuse_fields(source: Source, fields: Sequence[str]) -> None:
+    """Refuse a file that has one of the fields."""
+    again = [field for field in fields if field in source.info]
     if again:
         raise InputError(
             f"{source.path}: has the INFO field {again[0]} already. Remove it first (`bcftools annotate -x "
             f"INFO/{again[0]}`), or read and copy the file without scores."
         )
+
+
+def _header(source: Source, fields: list[_Score]) -> list[str]:
+    """Return the lines of the header, with those of the fields added."""
+    _refuse_fields(source, [field.field for field in fields])
     described = [
         f'##INFO=<ID={field.field},Number=A,Type=Float,Description="Score {field.column} of the alternate, by '
         'embedstore">'

@@ -280,6 +280,18 @@ def test_letters_after_those_on_the_left(strand, genome, store):
         assert found["entropy_causal"][number] == pytest.approx(scipy_entropy(shares / shares.sum()), abs=2e-5)
 
 
+@pytest.mark.parametrize(("strand", "first"), [("+", 0), ("-", len(CONTIGS["chr1"]) - 1)])
+def test_what_nothing_precedes_has_no_score(strand, first, genome, store):
+    """The rows there are log 1/4 for every letter, which says nothing of the variant."""
+    places = [("chr1", first), ("chr1", 5)]
+    task = variant_task(every_snv(places), genome, context=40, window="left", alleles="reference", strand=strand)
+    _, name = added(store, task, load(GOLDEN / "hyenadna"))
+    found = likelihood_scores(store, "variants", name, ["llr_causal", "entropy_causal"])
+    assert found["reason"].tolist() == ["the model reads no letter before the variant"] * 3 + [""] * 3
+    for score in ("llr_causal", "entropy_causal"):
+        assert found[score].isna().tolist() == [True] * 3 + [False] * 3
+
+
 # ---- known probabilities ----------------------------------------------------------------------------------
 
 

@@ -194,7 +194,12 @@ def test_causal_likelihoods(genome):
     found = score_variants(
         snvs(*PLACES), genome, model("hyenadna"), context=40, scores=names, strands="both", progress=False
     )
-    assert found[names].notna().all(axis=None)
+    # On one strand or the other, nothing is before the first and the last letter of a chromosome.
+    ends = [place in (0, len(CONTIGS[chromosome]) - 1) for chromosome, place in PLACES]
+    assert found["llr_causal"].isna().tolist() == found["entropy_causal"].isna().tolist() == ends
+    assert found[["llr_sequence", "cosine"]].notna().all(axis=None)
+    why = "llr_causal, entropy_causal: the model reads no letter before the variant"
+    assert found["reason"].tolist() == [why if end else "" for end in ends]
 
 
 def test_a_second_run_finds_everything_and_other_scores_add_to_it(genome, tmp_path, many_blocks):
@@ -212,8 +217,41 @@ def test_a_second_run_finds_everything_and_other_scores_add_to_it(genome, tmp_pa
     assert sorted(opened.tasks()) == ["variants", "variants.masked"]
     assert sorted(opened.models("variants")) == ["nt_v1", "nt_v1.windows.around1"]
     assert opened.verify().sound
-    with pytest.raises(FingerprintError, match="task 'variants'"):
+    with pytest.raises(FingerprintError, match="task 'variants' holds other windows .*: context was 30, now 20. Give"):
         score_variants(variants, genome, model("nt_v1"), store, context=20, progress=False)
+    with pytest.raises(FingerprintError, match="task 'variants' .*: the variants are others, or in another order"):
+        score_variants(variants[::-1], genome, model("nt_v1"), store, context=30, progress=False)
+
+
+def test_columns_that_do_not_decide_on_windows_may_change_and_come_back_as_they_were(genome, tmp_path):
+    variants, store = snvs(*PLACES), tmp_path / "s.zarr"
+    first = score_variants(variants, genome, model("nt_v1"), store, context=30, progress=False)
+    more = variants.assign(label=1.0, line=range(len(variants)), gene=pd.Categorical(["a", "b"] * 5))
+    more["AF (gnomAD)"] = pd.array([None, 1, *range(8)], dtype="Int64")
+    second = score_variants(more, genome, model("nt_v1"), store, context=30, progress=False)
+    assert second.attrs["runs"][0]["blocks"] == 0
+    pd.testing.assert_frame_equal(second[more.columns], more)
+    assert second["cosine"].equals(first["cosine"])
+
+
+def test_a_genome_that_was_named_is_closed(genome, monkeypatch):
+    closed = []
+    close = Genome.close
+    monkeypatch.setattr(Genome, "close", lambda opened: (closed.append(opened), close(opened)))
+    score_variants(snvs(("chr1", 700)), genome.path, model("nt_v1"), context=30, progress=False)
+    assert len(closed) == 1
+    score_variants(snvs(("chr1", 700)), genome, model("nt_v1"), context=30, progress=False)
+    assert len(closed) == 1
+
+
+def test_windows_that_a_model_does_not_read_at_once_are_named(genome, toy_model, caplog):
+    """The toy reads 60 letters at once."""
+    score_variants(snvs(("chr1", 700)), genome, toy_model, context=30, progress=False)
+    assert "pieces" not in caplog.text
+    score_variants(snvs(("chr1", 700)), genome, toy_model, context=31, frames=2, progress=False)
+    said = [record.getMessage() for record in caplog.records if "pieces" in record.getMessage()]
+    assert len(said) == 1
+    assert said[0].startswith("Windows of 62 letters are longer than the context of toy, which reads them in 2 pieces")
 
 
 @pytest.mark.parametrize(
@@ -227,6 +265,11 @@ def test_a_second_run_finds_everything_and_other_scores_add_to_it(genome, tmp_pa
         ("hyenadna", {"off_by_one": True, "scores": ["window_cosine"]}, "has cosine, l2 and inner_product only"),
         ("nt_v1", {"strands": "reverse"}, "strands is 'reverse'"),
         ("nt_v1", {"frames": 0}, "frames is 0"),
+        ("nt_v1", {"frames": 31}, "frames is 31; it must be at most 30, the context"),
+        ("hyenadna", {"off_by_one": True, "strands": "both"}, "reads the forward strand only"),
+        ("nt_v1", {"context": 0}, "context is 0; it must be 1 or more"),
+        ("hyenadna", {"context": 0}, "context is 0; it must be 1 or more"),
+        ("esm2", {}, "'esm2' reads protein: variants of a genome need a model of DNA"),
         ("nt_v1", {"scores": ["cosin"]}, "Did you mean 'cosine'"),
         ("dnabert", {"scores": ["llr_masked"]}, "overlapping"),
         ("dnabert2", {"scores": ["llr_masked"]}, "no fixed number of letters"),
@@ -234,7 +277,7 @@ def test_a_second_run_finds_everything_and_other_scores_add_to_it(genome, tmp_pa
 )
 def test_what_a_model_does_not_have_is_refused(genome, family, options, said):
     with pytest.raises(InputError, match=said):
-        score_variants(snvs(("chr1", 700)), genome, model(family), context=30, progress=False, **options)
+        score_variants(snvs(("chr1", 700)), genome, model(family), progress=False, **{"context": 30, **options})
 
 
 def test_rough_models_and_wrong_variants_leave_no_store(genome, tmp_path):

@@ -149,6 +149,12 @@ def test_check_of_a_file_with_nothing_but_mismatches(run, files):
     code, out, _ = run("check", "wrong.vcf", "--fasta", files.genome, "--out", "all.csv")
     assert (code, len(pd.read_csv("all.csv"))) == (1, 36)
     assert re.search(r"^as given +0 +36 +0.0%$", out, re.MULTILINE)
+    # Rows with other reasons are counted too.
+    write_vcf(Path("few.vcf"), files.sim, [*wrong_letters(files, range(36))[:1], ("chrX", 5, "A", "C", ".")])
+    code, out, _ = run("check", "few.vcf", "--fasta", files.genome, "--out", "few.csv")
+    assert (code, len(pd.read_csv("few.csv"))) == (1, 1)
+    assert "2 variants in 2 records\n" in out
+    assert re.search(r"^The genome has no chromosome +1$", out, re.MULTILINE)
 
 
 def test_check_says_how_a_shifted_file_is_shifted(run, files, caplog):
@@ -202,7 +208,7 @@ def test_every_row_stays_and_those_without_scores_are_written(score, files):
     code, out, _ = score("--out", "s.tsv", "--drop-mismatches", file="mixed.vcf", fields=[])
     assert code == 0
     assert "37 variants read, 35 scored in full, 2 not" in out
-    assert re.search(r"^The reference allele differs from the genome, which has +1$", out, re.MULTILINE)
+    assert re.search(r"^The reference allele differs from the genome, which has \.\.\. here +1$", out, re.MULTILINE)
     assert "These are in s.not_scored.tsv." in out
     table, lacking = pd.read_csv("s.tsv", sep="\t"), pd.read_csv("s.not_scored.tsv", sep="\t")
     assert len(table) == 37
@@ -241,7 +247,7 @@ def test_the_name_of_the_embedding_and_groups_of_allele_frequency(score):
     words = ["--name", "mine", "--task", "windows", "--columns", "AF", "--by", "AF", "--frames", 2, "--strands", "both"]
     code, out, err = score("--out", "s.csv", *words)
     assert code == 0, err
-    assert len(re.findall(r"^windows\S*/mine\S*: ", out, re.MULTILINE)) == 2
+    assert len(re.findall(r"^windows\S*/mine: ", out, re.MULTILINE)) == 4
     groups = pd.read_csv("s.auroc.csv").query("positives + negatives > 0")["group"].tolist()
     assert groups == ["all", "[0.001, 0.01)", "[0.01, 0.05)", ">=0.05"]
 
@@ -296,6 +302,10 @@ def test_files_are_checked_before_the_model_is_loaded(score, run, files):
     bed[["chromosome", "start", "end", "ref", "alt"]].to_csv("v.bed", sep="\t", index=False)
     code, _, err = score("--out", "s.vcf", file="v.bed", model=model, fields=[])
     assert (code, "write a table (.parquet, .csv, .tsv) instead" in err) == (1, True)
+    text = files.vcf.read_text().replace("##contig", "##INFO=<ID=ES_L2,Number=A,Type=Float,Description=x>\n##contig", 1)
+    Path("scored.vcf").write_text(text)
+    code, _, err = score("--out", "s.vcf", "--scores", "cosine,l2", file="scored.vcf", model=model)
+    assert (code, "has the INFO field ES_L2 already" in err, "no_such_model" in err) == (1, True, False)
     store = embedstore.open_store("store.zarr", mode="a")
     store.add_task(embedstore.tasks.from_sequences("variants", random_sequences([30])))
     code, _, err = score("--out", "s.csv", model=model, store="store.zarr")
@@ -399,6 +409,7 @@ def test_compare_gives_the_difference_of_two_scores_and_of_two_tables(run, finis
         (["evaluate", "T", "--annotation", "g.gff3"], "give the genome with --fasta"),
         (["evaluate", "T", "--out", "o.txt"], "--out o.txt: the name must end in one of .parquet, .csv, .tsv"),
         (["evaluate", "T", "--out", "T"], "is the input file, which would be overwritten"),
+        (["compare", "plain.csv", "T", "--out", "T"], "is the input file, which would be overwritten"),
         (["compare", "T"], "'cosine' would be compared with itself"),
         (
             ["compare", "T", "--score", "l2,cosine,l2"],
@@ -418,6 +429,16 @@ def test_tables_that_cannot_be_evaluated(run, finished, words, message):
     code, _, err = run(*(re.sub("^T$", "T.parquet", word) for word in words))
     assert code == 1
     assert re.sub(r" T\b", " T.parquet", message) in err
+
+
+def test_scores_that_are_all_missing_have_no_table(run, finished):
+    table = pd.read_parquet(finished / "scores.parquet")
+    table.assign(cosine=np.nan).to_parquet("none.parquet")
+    code, out, _ = run("evaluate", "none.parquet", "--scores", "cosine")
+    assert (code, "No variant has both a label and a score." in out, "Empty" in out) == (0, True, False)
+    table.drop(columns="label").to_parquet("plain.parquet")
+    code, _, err = run("evaluate", "plain.parquet")
+    assert (code, "no column 'label'" in err, "--label" in err) == (1, True, True)
 
 
 # ---- mutagenesis ---------------------------------------------------------------------------------
@@ -483,6 +504,19 @@ def test_reasons_are_counted_by_what_they_have_in_common():
         assert "{" not in texts.pop()
     assert in_short("the window holds a letter that is refused: R") == "the window holds a letter that is refused"
     assert in_short("llr_masked: only single nucleotides") == "llr_masked: only single nucleotides"
+    past = REASONS["past"].format(end="9", size="8")
+    assert in_short(past) == "The reference allele ends at ..., past the end of the chromosome (... nucleotides)"
+
+
+def test_columns_that_have_the_name_of_a_score_are_kept(score, files, caplog):
+    table = files.table.assign(chrom=files.table["chromosome"], pos=files.table["position"] + 1, cosine=7.5, l2=0.5)
+    table[["chrom", "pos", "ref", "alt", "cosine", "l2"]].to_csv("own.tsv", sep="\t", index=False)
+    assert score("--out", "s.parquet", file="own.tsv", fields=[])[0] == 0
+    found = pd.read_parquet("s.parquet")
+    assert (found["cosine_input"] == 7.5).all()
+    assert (found["l2"] == 0.5).all()
+    assert (found["cosine"] < 7.5).all()
+    assert "column 'cosine' is taken by a score; it is kept as 'cosine_input'" in caplog.text
 
 
 def test_text_tables_come_back_as_they_were_written(tmp_path):

@@ -180,6 +180,10 @@ GOOD = vcf_text([record(pos=10), record(pos=20)])
         ("\t".join(COLUMNS) + "\n" + record(), r"v.vcf:1: the line is '#CHROM.*; a VCF begins with ##fileformat"),
         ("\ufeff" + GOOD, r"v.vcf:1: begins with a byte order mark"),
         (GOOD + record().replace("\t", " ") + "\n", r"v.vcf:13: 1 column\(s\), 8 are wanted.*separated by spaces"),
+        (
+            GOOD + record().replace("\t", "\t\t", 1) + "\n",
+            r"v.vcf:13: 9 column\(s\), 8 are wanted as in the header: '[^']*'\.$",
+        ),
         (GOOD + "chr1\t30\t.\tA\n", r"v.vcf:13: 4 column\(s\), 8 are wanted as in the header: 'chr1\\t30"),
         (GOOD + record() + "\tGT\t0/1\n", r"v.vcf:13: 10 column\(s\), 8 are wanted"),
         (GOOD + GOOD, r"v.vcf:13: a line of a header among the records: '##fileformat.*bcftools concat"),

@@ -74,7 +74,7 @@ def turned(text):
     edges=st.sampled_from(["shift", "pad"]),
 )
 def test_centred_windows_are_cut_from_the_two_haplotypes(genome, letters, rows, context, frame, stride, strand, edges):
-    frame = min(frame, context - 1)
+    frame = min(frame, context - 1 - (stride - 1) // 2)
     options = {"context": context, "frame": frame, "stride": stride, "strand": strand, "edges": edges}
     # One that always fits, so that there is a task.
     rows = [*rows, ("a", 200, letters["a"][200], "ACGT"["ACGT".index(letters["a"][200]) - 1])]
@@ -234,6 +234,7 @@ def test_letters_that_the_genome_refuses_and_n_are_said(tmp_path):
         ({"frame": -1}, "frame is -1"),
         ({"frame": 9, "context": 9}, "frame is 9; it must be below 9"),
         ({"stride": 0}, "stride is 0; it must be 1 to 256"),
+        ({"frame": 3, "stride": 3, "context": 4}, "with context 4 some variants are not in their windows"),
         ({"window": "left", "stride": 2}, "frame and stride are for window='centred'"),
         ({"window": "bend_left", "strand": "-"}, "knows neither strands nor masks"),
     ],
@@ -241,6 +242,16 @@ def test_letters_that_the_genome_refuses_and_n_are_said(tmp_path):
 def test_choices_that_are_none_are_refused(genome, letters, options, said):
     with pytest.raises(InputError, match=said.replace("(", r"\(")):
         variant_task(checked([("a", 5, letters["a"][5], "A")]), genome, **options)
+
+
+def test_the_window_of_a_variant_whose_place_is_not_known_is_not_known(genome, letters):
+    ref = letters["a"][5]
+    alt = "A" if ref != "A" else "C"
+    table = pd.DataFrame({"chromosome": "a", "position": 5, "ref": ref, "alt": ["<DEL>", alt]})
+    task = variant_task(table, genome, context=9)
+    places = task.variants[["start", "window_start", "window_end", "window_n", "offset"]]
+    assert places.loc[0].tolist() == [-1] * 5
+    assert places.loc[1, "window_end"] == 18
 
 
 def test_nothing_to_score_is_an_error_that_counts_the_reasons(genome):

@@ -23,7 +23,7 @@ class ToyModel:
 
     def __init__(self, width: int = 8, seed: int = 0, word: int = 3, window: int = 60) -> None:
         self.name, self.width, self.word, self.window = "toy", width, word, window
-        self.device, self.alphabet = torch.device("cpu"), "dna"
+        self.device, self.alphabet, self.precision = torch.device("cpu"), "dna", "float32"
         self.pads = self.packs = False
         self.table = np.random.default_rng(seed).normal(size=(5**word + 300, width)).astype(np.float32)
         self.record = {"id": "toy", "architecture": "toy", "width": width}
