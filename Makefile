@@ -30,6 +30,8 @@ benchmarks: .venv/test
 	$(BIN)/python benchmarks/tokenizing.py
 	$(BIN)/python benchmarks/encoders.py
 	$(BIN)/python benchmarks/precision.py
+	$(BIN)/python benchmarks/variants.py
+	$(BIN)/python benchmarks/variant_precision.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -82,7 +82,8 @@ def plot_roc(
     value, label = oriented(scores, column, directions), labels(scores)
     known = ~np.isnan(value) & ~np.isnan(label)
     found = comparisons(scores, by, controls=controls)
-    found = found[1:] or found
+    # Groups of variants without labels, such as those that are not in a database, have no curve and no line.
+    found = [group for group in found[1:] if (group.compared & known).any()] or found[:1]
     curves = [
         _Curve.of(_curve_name(group, controls), label[group.compared & known], value[group.compared & known], least)
         for group in found

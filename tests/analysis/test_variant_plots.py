@@ -92,6 +92,12 @@ def test_roc_curves_are_those_of_the_table(ax):
     assert texts(three)[1].startswith("far: 0.")
 
 
+def test_groups_without_labels_have_no_line_in_the_legend(ax):
+    other = mixed().head(20).assign(consequence="unknown", label=np.nan)
+    plots.plot_roc(pd.concat([mixed(), other], ignore_index=True), ax)
+    assert texts(ax) == texts(plots.plot_roc(mixed(), Figure().subplots()))
+
+
 def test_one_roc_curve_of_all_and_the_direction_of_a_score(ax):
     table = scores().assign(inner_product=lambda t: -t["cosine"], mine=lambda t: t["cosine"])
     area = roc_auc_score(table["label"], table["cosine"])
