@@ -57,6 +57,7 @@ def _summary(result: DemoResult) -> str:
     import pandas as pd
 
     from analysis.demo import ONE_HOT, SWEEP, TASK, TRAINED, UNTRAINED
+    from analysis.variant_reports import intervals
 
     genes, variants = result.gene_finding, result.variants
     about = {
@@ -64,9 +65,11 @@ def _summary(result: DemoResult) -> str:
         UNTRAINED: "the same network before training",
         ONE_HOT: "the letters themselves",
     }
-    found = pd.DataFrame({"MCC (95 % interval)": _intervals(genes, "value"), "": genes["model"].map(about)})
+    found = pd.DataFrame(
+        {"MCC (95 % interval)": intervals(genes, "value", "low", "high"), "": genes["model"].map(about)}
+    )
     found.index = pd.Index(genes["model"])
-    scored = variants.assign(shown=_intervals(variants, "auroc")).pivot_table(
+    scored = variants.assign(shown=intervals(variants, "auroc", "low", "high")).pivot_table(
         index="model", columns="controls", values="shown", aggfunc="first", sort=False
     )
     store, tested = result.store, genes["n_test"].iloc[0]
@@ -100,12 +103,3 @@ def _text(table: pd.DataFrame) -> str:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
     return "\n".join(f"  {line}".rstrip() for line in lines)
-
-
-def _intervals(table: pd.DataFrame, value: str) -> pd.Series[str]:
-    """Return numbers with their intervals as text, one per row."""
-    import pandas as pd
-
-    columns = (table[name] for name in (value, "low", "high"))
-    texts = [f"{mid:.3f} ({low:.3f} to {high:.3f})" for mid, low, high in zip(*columns, strict=True)]
-    return pd.Series(texts, index=table.index)
