@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from embedstore.errors import InputError, did_you_mean
+from embedstore.tasks.records import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from embedstore.tasks.records import TaskRecord
-
-METRICS = {"class": ("mcc",), "multilabel": ("auroc", "auprc"), "value": ("r2",)}
-"""Metrics that a task of each type can have. What else `per_target` knows are columns of tables."""
 
 
 def confusions(
@@ -83,6 +81,31 @@ def mcc(counts: ArrayLike) -> NDArray[np.float64]:
     spread = (n**2 - (true**2).sum(axis=-1)) * (n**2 - (predicted**2).sum(axis=-1))
     undefined = np.where(n > 0, 0.0, np.nan)
     return np.asarray(np.divide(covariance, np.sqrt(spread), out=undefined, where=spread > 0))
+
+
+def accuracy(counts: ArrayLike) -> NDArray[np.float64]:
+    """Share of what is counted that is on the diagonal of confusion matrices.
+
+    Over all labelled positions of a test set together, as TAPE (Rao et al. 2019) and NetSurfP-2.0 (Klausen et al. 2019)
+    report secondary structure; equal to `sklearn.metrics.accuracy_score`.
+
+    Parameters
+    ----------
+    counts
+        (..., true class, predicted class).
+
+    Returns
+    -------
+    numpy.ndarray
+        (...) float64, NaN where nothing is counted.
+
+    Examples
+    --------
+    >>> accuracy([[5, 1], [1, 3]])
+    array(0.8)
+    """
+    matrix = np.asarray(counts, dtype=np.float64)
+    return np.asarray(ratio(np.trace(matrix, axis1=-2, axis2=-1), matrix.sum(axis=(-2, -1))))
 
 
 def auroc(target: NDArray[np.floating], score: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -231,6 +254,7 @@ def ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
     return quotient
 
 
+_OF_CLASSES: dict[str, Callable[..., NDArray[np.float64]]] = {"mcc": mcc, "accuracy": accuracy}
 _PER_POSITION: dict[str, Callable[..., NDArray[np.float64]]] = {
     "auroc": auroc,
     "auprc": auprc,
@@ -278,7 +302,7 @@ def summed(
     Parameters
     ----------
     metric
-        ``"mcc"``, one of `probes.exons.EXON_METRICS`, or one that needs every position.
+        ``"mcc"``, ``"accuracy"``, one of `probes.exons.EXON_METRICS`, or one that needs every position.
     scores
         Predictions and truth.
 
@@ -298,14 +322,14 @@ def summed(
         if scores.target is None:
             raise InputError(f"{metric} needs a score of every position; these scores are of a task of classes.")
         return None
-    if metric not in ("mcc", *EXON_METRICS):
-        raise InputError(f"no metric {metric!r}.{did_you_mean(metric, ('mcc', *_PER_POSITION, *EXON_METRICS))}")
-    counts = scores.confusion if metric == "mcc" else scores.exons
+    if metric not in (*_OF_CLASSES, *EXON_METRICS):
+        raise InputError(f"no metric {metric!r}.{did_you_mean(metric, (*_OF_CLASSES, *_PER_POSITION, *EXON_METRICS))}")
+    counts = scores.confusion if metric in _OF_CLASSES else scores.exons
     if counts is None:
         raise InputError(
-            f"{metric} needs a task of {'classes' if metric == 'mcc' else 'exons'}; these scores have none."
+            f"{metric} needs a task of {'classes' if metric in _OF_CLASSES else 'exons'}; these scores have none."
         )
-    return counts, mcc if metric == "mcc" else partial(exon_metric, metric)
+    return counts, _OF_CLASSES.get(metric) or partial(exon_metric, metric)
 
 
 def per_target(metric: str, scores: Scores) -> NDArray[np.float64]:
@@ -314,7 +338,7 @@ def per_target(metric: str, scores: Scores) -> NDArray[np.float64]:
     Parameters
     ----------
     metric
-        ``"mcc"``, ``"auroc"``, ``"auprc"``, ``"r2"``, ``"pearson"``, ``"spearman"``, or one of
+        ``"mcc"``, ``"accuracy"``, ``"auroc"``, ``"auprc"``, ``"r2"``, ``"pearson"``, ``"spearman"``, or one of
         `probes.exons.EXON_METRICS`.
     scores
         Predictions and truth.
@@ -336,6 +360,27 @@ def per_target(metric: str, scores: Scores) -> NDArray[np.float64]:
     assert scores.target is not None
     assert scores.score is not None
     return _PER_POSITION[metric](scores.target, scores.score)
+
+
+def why_undefined(metric: str) -> str:
+    """Say for which targets a metric is not defined.
+
+    Parameters
+    ----------
+    metric
+        See `per_target`.
+
+    Returns
+    -------
+    str
+        What is all alike for such a target.
+
+    Examples
+    --------
+    >>> why_undefined("auroc"), why_undefined("spearman")
+    ('labels', 'labels or predictions')
+    """
+    return "labels or predictions" if metric in ("pearson", "spearman") else "labels"
 
 
 def mean_defined(values: NDArray[np.float64]) -> float:

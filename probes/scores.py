@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedstore.errors import CorruptError
-from probes.metrics import Scores, auprc, auroc, base_rate, correlation, per_target, r2, ratio
+from probes.metrics import Scores, auprc, auroc, base_rate, correlation, per_target, r2, ratio, why_undefined
 from probes.results import write_atomically
 
 if TYPE_CHECKING:
@@ -137,8 +137,8 @@ def undefined_note(metric: str, scores: Scores, names: Sequence[str], shown: int
         return ""
     more = f" and {len(missing) - shown:,} more" if len(missing) > shown else ""
     return (
-        f"{metric} is not defined for {len(missing):,} of {len(names):,}, whose labels are all alike or missing; its "
-        f"mean leaves them out: {', '.join(missing[:shown])}{more}"
+        f"{metric} is not defined for {len(missing):,} of {len(names):,}, whose {why_undefined(metric)} are all alike "
+        f"or missing; its mean leaves them out: {', '.join(missing[:shown])}{more}"
     )
 
 

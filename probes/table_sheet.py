@@ -22,7 +22,7 @@ _NOTHING = "-"
 DECIMALS = 3
 """Of every metric; the best of a column is found after rounding, so that equal numbers are marked alike."""
 
-METRICS = {"mcc": "MCC", "auroc": "AUROC", "auprc": "AUPRC", "r2": "R2"}
+METRICS = {"mcc": "MCC", "auroc": "AUROC", "auprc": "AUPRC", "r2": "R2", "spearman": "Spearman"}
 """How metrics are written."""
 
 

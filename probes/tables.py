@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedstore.errors import CorruptError, InputError
 from embedstore.progress import progress_bar
+from probes.metrics import why_undefined
 from probes.table_formats import pivot, to_csv, to_latex, to_markdown, to_text
 from probes.table_sheet import BASELINE, LANGUAGE_MODEL, row_order
 from probes.tested import FREE
@@ -36,8 +37,14 @@ TASK_ORDER = (
     "cpg_methylation",
     "variant_effects_expression",
     "variant_effects_disease",
+    "fluorescence",
+    "beta_lactamase_complete",
+    "beta_lactamase_unique",
+    "stability",
+    "melting_point",
+    "secondary_structure",
 )
-"""Columns of BEND's Table 3, by the names of the task records; other tasks follow in the order of their names."""
+"""Columns of BEND's Table 3 and of Boshar et al. 2024, by the names of the task records; others follow by name."""
 
 COLUMNS = (
     "task",
@@ -329,7 +336,7 @@ def _remarks(cell: dict[str, Any]) -> list[str]:
         fewest = "" if cell["folds"] == cell["seeds"] == 1 else " (the fewest of a fold)"
         found.append(
             f"mean over {cell['targets_defined']:,.0f}{fewest} of {cell['targets']:,.0f} targets: the metric is not "
-            "defined for the others, whose test labels are all alike"
+            f"defined for the others, whose test {why_undefined(cell['metric'])} are all alike"
         )
     return found
 

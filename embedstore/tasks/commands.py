@@ -10,7 +10,7 @@ from embedstore.commands import print_table, show
 if TYPE_CHECKING:
     import argparse
 
-    from embedstore.tasks import Publication
+    from embedstore.tasks import Publication, TaskRecord
 
 
 def add_tasks(commands: argparse._SubParsersAction[Any]) -> None:
@@ -66,6 +66,7 @@ def _plain(publication: Publication) -> dict[str, Any]:
         **publication._asdict(),
         "record": publication.record.to_dict(),
         "labels": publication.labels._asdict(),
+        "coding": publication.coding._asdict(),
         "splits": list(publication.splits),
     }
 
@@ -77,12 +78,19 @@ def _summary(publication: Publication) -> dict[str, str]:
     return {
         "name": record.name,
         "level": "variant" if publication.labels.source == "variants" else kind,
-        "labels": f"{len(record.names)} classes" if record.type == "class" else f"{len(record.names)} x yes/no",
+        "labels": _labels(record),
         "samples": f"{publication.samples:,}",
         "metric": record.metric,
         "genome": record.genome,
         "citation": record.citation.split(",")[0],
     }
+
+
+def _labels(record: TaskRecord) -> str:
+    """Say in two words what the labels are."""
+    if record.type == "value":
+        return f"{len(record.names)} numbers" if len(record.names) > 1 else "a number"
+    return f"{len(record.names)} classes" if record.type == "class" else f"{len(record.names)} x yes/no"
 
 
 def _print(publication: Publication, given: str) -> None:
@@ -93,6 +101,8 @@ def _print(publication: Publication, given: str) -> None:
     show(**{name: value for name, value in record.items() if value})
     _section("Columns of the released file", publication.columns)
     _section("Labels", {"layout": publication.labels.layout} if publication.labels.layout else {})
+    if publication.labels.source == "coding":
+        _section("Coding sequences", publication.coding._asdict())
     _section("Samples", {whose: _counted(counts) for whose, counts in publication.counts.items()})
     _section("Recipe", {**probe, **publication.recipe})
     title = f"Published: {publication.metric} ({publication.source})"
@@ -148,6 +158,12 @@ def usage(publication: Publication, given: str) -> list[str]:
             f'variants = tasks.read_variants("{bed}", "{given}")',
             'model = models.load("MODEL")',
             f'scores = score_variants(variants, "{fasta}", model, "store.zarr", name="{name}")',
+        ]
+    if publication.labels.source == "coding":
+        return [
+            f"embedstore coding {publication.coding.folder or name} --task {given} --store store.zarr",
+            f"embedstore embed {name} --store store.zarr --model MODEL",
+            f"embedstore embed {name}.protein --store store.zarr --model PROTEIN_MODEL",
         ]
     options = f"--bed {bed} --fasta {fasta}"
     options += f" --labels {hdf5}" if publication.labels.source == "hdf5" else ""

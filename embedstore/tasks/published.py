@@ -5,6 +5,7 @@ None of it is part of a task's record, and so of what identifies a task in a sto
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from embedstore.errors import did_you_mean
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 ZERO_SHOT = "zero-shot"
 """Stands for the probe of a task that trains none: the variant tasks."""
 
+FINE_TUNED = "ia3"
+"""The probe behind the published numbers of the protein tasks: the encoder itself is adapted."""
+
 PAPER_NAMES: dict[str | tuple[str, str], str] = {
     ("onehot", "cnn"): "CNN",
     ("onehot", "resnet"): "ResNet",
@@ -36,15 +40,20 @@ PAPER_NAMES: dict[str | tuple[str, str], str] = {
     "dnabert2": "DNABERT-2",
     "hyenadna_large_1m": "HyenaDNA large",
     "hyenadna_tiny_1k": "HyenaDNA tiny",
+    "nt_v2_500m_multi_species": "NT-v2 500M",
+    "esm2_650m": "ESM-2 650M",
+    "esm1b_650m": "ESM-1b 650M",
 }
-"""Row of BEND's Table 3 for a model record's id, or for letters and the network that is trained on them.
+"""Row of BEND's Table 3, or of Boshar et al. 2024, Table 2, for a model record's id, or for letters and the network
+that is trained on them.
 
-Which checkpoint is behind a row is that of ``conf/embedding/embed.yaml``.
+Which checkpoint is behind a row of BEND is that of ``conf/embedding/embed.yaml``.
 """
 
 _ALL = "all"
-_SOURCES = ("column", "hdf5", "variants")
+_SOURCES = ("column", "hdf5", "variants", "coding")
 _LABELS: dict[str, type] = {"source": str, "layout": str, "bins": int, "empty": bool}
+_CODING: dict[str, type] = {"folder": str, "nucleotides": int, "same_length": bool, "genes": bool, "stops": bool}
 _RECIPE: dict[str, type] = {
     "optimizer": str,
     "loss": str,
@@ -68,7 +77,8 @@ class LabelLayout(NamedTuple):
     ----------
     source : str
         ``"column"``: in the column ``label`` of the BED file; ``"hdf5"``: in a file of their own; ``"variants"``: a
-        column ``label`` with one row per variant, to be read by :func:`embedstore.tasks.read_variants`.
+        column ``label`` with one row per variant, to be read by :func:`embedstore.tasks.read_variants`; ``"coding"``:
+        beside a coding sequence, to be read by :func:`embedstore.tasks.read_coding`.
     layout : str
         The same in words.
     bins : int
@@ -83,6 +93,30 @@ class LabelLayout(NamedTuple):
     empty: bool = False
 
 
+class CodingFacts(NamedTuple):
+    """What is known of the coding sequences of a protein task.
+
+    Attributes
+    ----------
+    folder : str
+        Name of the task's folder in the release.
+    nucleotides : int
+        Length of a coding sequence: of each, where they are variants of one parent, else on average; 0 where not known.
+    same_length : bool
+        Whether all have that length.
+    genes : bool
+        Whether each is a whole gene, so that its first codon is read as M wherever it can be a start.
+    stops : bool
+        Whether stop codons inside a sequence are part of the data (nonsense variants), and no fault.
+    """
+
+    folder: str = ""
+    nucleotides: int = 0
+    same_length: bool = False
+    genes: bool = False
+    stops: bool = False
+
+
 class Publication(NamedTuple):
     """What was published of a task.
 
@@ -94,6 +128,8 @@ class Publication(NamedTuple):
         Columns of the released BED file, and what each is.
     labels : LabelLayout
         How the labels are laid out.
+    coding : CodingFacts
+        What is known of the coding sequences of a protein task.
     splits : tuple of str
         Names of the splits in the released file; empty where it has none.
     counts : dict of str to dict
@@ -118,6 +154,7 @@ class Publication(NamedTuple):
     record: TaskRecord
     columns: dict[str, str]
     labels: LabelLayout
+    coding: CodingFacts
     splits: tuple[str, ...]
     counts: dict[str, dict[str, int]]
     metric: str
@@ -150,19 +187,42 @@ class Publication(NamedTuple):
             True if the record is the published one and its samples are as many in each split as in the paper or in the
             released file; where only their sum is known, the splits must have the published names. A task of variants
             (:func:`embedstore.variants.variant_task`) has a record of its own, of which the name must be the published
-            one. False where no count is known.
+            one. A protein task is itself as coding sequences and as proteins. False where no count is known.
         """
-        seen = {str(name): int(count) for name, count in splits.value_counts().items()}
+        seen = self.counted(splits)
         if self.labels.source == "variants":
             if record.name != self.record.name or set(seen) != {""}:
                 return False
             return any(seen[""] == sum(counts.values()) for counts in self.counts.values())
+        if self.labels.source == "coding":
+            record = replace(record, alphabet=self.record.alphabet)
         if record != self.record:
             return False
         return any(
             counts == seen or (set(counts) == {_ALL} and counts[_ALL] == len(splits) and set(seen) == set(self.splits))
             for counts in self.counts.values()
         )
+
+    def counted(self, splits: pd.Series[str]) -> dict[str, int]:
+        """Count samples per split, as the publication counts them.
+
+        Parameters
+        ----------
+        splits
+            Split of each sample.
+
+        Returns
+        -------
+        dict of str to int
+            Samples by split. Several test sets (:attr:`splits` beyond ``train`` and ``valid``) are one ``test`` where
+            only their sum was published.
+        """
+        seen = {str(name): int(count) for name, count in splits.value_counts().items()}
+        if "test" not in self.splits and any("test" in counts for counts in self.counts.values()):
+            tested = [name for name in seen if name in self.splits and name not in ("train", "valid")]
+            together = {"test": sum(seen.pop(name) for name in tested)} if tested else {}
+            seen = {**seen, **together}
+        return seen
 
 
 def publication(name: str | Path) -> Publication:
@@ -204,6 +264,7 @@ def publication(name: str | Path) -> Publication:
         record=record,
         columns=_table(file, "columns", every=str),
         labels=LabelLayout(**{"source": "hdf5" if record.level != "sequence" else "column", **labels}),
+        coding=CodingFacts(**_table(file, "coding", _CODING)),
         splits=tuple(splits),
         counts={whose: _checked(file, f"samples.{whose}", counts, every=int) for whose, counts in samples.items()},
         metric=published.get("metric", ""),
@@ -228,7 +289,7 @@ def published_value(publication: Publication, model: str, probe: str = "cnn") ->
         or ``"onehot"``.
     probe
         Kind of probe: ``"cnn"`` (default), BEND's for every language model; on letters also ``"resnet"`` and
-        ``"basset"``. :data:`ZERO_SHOT` for tasks of variants.
+        ``"basset"``. :data:`ZERO_SHOT` for tasks of variants, :data:`FINE_TUNED` for those of proteins.
 
     Returns
     -------
@@ -242,7 +303,7 @@ def published_value(publication: Publication, model: str, probe: str = "cnn") ->
     >>> published_value(publication("gene_finding"), "onehot", "resnet")
     0.53
     """
-    usual = ZERO_SHOT if publication.labels.source == "variants" else "cnn"
+    usual = {"variants": ZERO_SHOT, "coding": FINE_TUNED}.get(publication.labels.source, "cnn")
     row = PAPER_NAMES.get((model, probe)) or (PAPER_NAMES.get(model) if probe == usual else None)
     return publication.values.get(row) if row else None
 

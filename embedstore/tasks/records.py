@@ -1,9 +1,9 @@
 """Task records: what a task predicts, at which level, how it is scored and with which probe.
 
 A published task is one short TOML file in this folder; a user's own task is a TOML file anywhere, or a
-:class:`TaskRecord` built in code. The numbers of the published ones are those of BEND (Marin et al. 2024), read
-from its configuration files at commit ac6e80c. What else such a file says of its publication is no part of the record,
-and is read by :mod:`embedstore.tasks.published`.
+:class:`TaskRecord` built in code. The numbers of genome tasks are those of BEND (Marin et al. 2024), read from its
+configuration files at commit ac6e80c; those of protein tasks are of Boshar et al. 2024. What else such a file says of
+its publication is no part of the record, and is read by :mod:`embedstore.tasks.published`.
 """
 
 from __future__ import annotations
@@ -23,15 +23,21 @@ if TYPE_CHECKING:
 
     from embedstore.tokenizers.tokens import Alphabet
 
-PUBLICATION_TABLES = ("columns", "labels", "samples", "published", "recipe", "download", "notes")
+PUBLICATION_TABLES = ("columns", "labels", "coding", "samples", "published", "recipe", "download", "notes")
 """Tables of a file that are about the publication of a task and do not belong to its record."""
+
+METRICS = {"class": ("mcc", "accuracy"), "multilabel": ("auroc", "auprc"), "value": ("r2", "spearman")}
+"""Metrics that a task of each type can have."""
+
+ALIASES = {"mpp": "melting_point", "ssp": "secondary_structure"}
+"""Other names under which published tasks are known."""
 
 _CHOICES = {
     "alphabet": ("dna", "protein"),
     "level": ("nucleotide", "bin", "sequence"),
     "type": ("class", "multilabel", "value"),
     "strand": ("forward", "given"),
-    "metric": ("mcc", "auroc", "auprc", "r2"),
+    "metric": tuple(metric for metrics in METRICS.values() for metric in metrics),
 }
 _PROBE: dict[str, type] = {
     "hidden": int,
@@ -74,7 +80,8 @@ class TaskRecord:
     genome
         Name of the genome build that the coordinates refer to.
     metric
-        ``"mcc"`` (Matthews correlation over all classes), ``"auroc"``, ``"auprc"`` (mean over targets), or ``"r2"``.
+        ``"mcc"`` (Matthews correlation over all classes), ``"accuracy"`` (share of labelled positions whose class is
+        right), ``"auroc"``, ``"auprc"`` (mean over targets), ``"r2"`` or ``"spearman"`` (correlation of ranks).
     probe
         Settings of the published probe: ``hidden`` (channels), ``kernel`` (nucleotides), ``learning_rate``,
         ``batch_size`` (samples), ``epochs``, ``weight_decay`` and ``positive_weight`` (of the positive class in the
@@ -103,7 +110,7 @@ class TaskRecord:
     strand: Literal["forward", "given"] = "forward"
     alphabet: Alphabet = "dna"
     genome: str = ""
-    metric: Literal["mcc", "auroc", "auprc", "r2"]
+    metric: Literal["mcc", "accuracy", "auroc", "auprc", "r2", "spearman"]
     probe: dict[str, Any] = field(default_factory=dict)
     citation: str = ""
 
@@ -147,9 +154,10 @@ class TaskRecord:
             )
         if self.alphabet == "protein" and self.strand == "given":
             raise InputError("strand is 'given', but alphabet is 'protein': a protein has no other strand.")
-        if (self.type == "value") != (self.metric == "r2"):
+        if (self.type == "value") != (self.metric in METRICS["value"]):
             raise InputError(
-                f"metric {self.metric!r} does not fit type {self.type!r}; 'r2' is for values, and only that."
+                f"metric {self.metric!r} does not fit type {self.type!r}; {' and '.join(map(repr, METRICS['value']))} "
+                "are for values, and only those."
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -212,7 +220,7 @@ def names() -> list[str]:
     Examples
     --------
     >>> names()[0]
-    'chromatin_accessibility'
+    'beta_lactamase_complete'
     """
     folder = resources.files(__package__)
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
@@ -280,7 +288,7 @@ def read_record(name: str | Path) -> RecordFile:
     Parameters
     ----------
     name
-        A name from :func:`names`, or the path of a ``.toml`` file.
+        A name from :func:`names`, one of :data:`ALIASES`, or the path of a ``.toml`` file.
 
     Returns
     -------
@@ -292,6 +300,7 @@ def read_record(name: str | Path) -> RecordFile:
     InputError
         If there is no such task, or the file cannot be read or is not TOML.
     """
+    name = ALIASES.get(name, name) if isinstance(name, str) else name
     if isinstance(name, Path) or name.endswith(".toml"):
         path = Path(name)
         try:
@@ -315,8 +324,8 @@ def record(name: str | Path) -> TaskRecord:
     Parameters
     ----------
     name
-        A name from :func:`names`, or the path of a ``.toml`` file with the fields of :class:`TaskRecord`. Its tables
-        about a publication (:func:`embedstore.tasks.publication`) are passed over.
+        A name from :func:`names`, one of :data:`ALIASES`, or the path of a ``.toml`` file with the fields of
+        :class:`TaskRecord`. Its tables about a publication (:func:`embedstore.tasks.publication`) are passed over.
 
     Returns
     -------

@@ -1,9 +1,10 @@
-"""Tasks from a table of sequences: CSV, TSV or Parquet."""
+"""Tables of sequences, and tasks from them: CSV, TSV, Parquet or JSON lines."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,10 @@ from embedstore.tasks.task import Task, resolve
 from embedstore.text import TextTable, check_header, file_digest, read_bytes, read_tabbed, typed
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from typing import Literal
+
+    import pandas as pd
 
     from embedstore.tasks.records import TaskRecord
     from embedstore.tokenizers.tokens import Alphabet
@@ -40,10 +44,10 @@ def from_table(
     Parameters
     ----------
     path
-        A ``.csv``, ``.tsv`` (or ``.txt``) file, plain or with ``.gz``, or a ``.parquet`` file (needs pyarrow). Columns
-        by name: ``id``, ``sequence``, ``split`` and, with a record, ``label``, written as in a BED file (see
-        :func:`embedstore.tasks.labels.column_labels`); in Parquet also a number or a list of numbers. All other
-        columns are kept.
+        A ``.csv``, ``.tsv`` (or ``.txt``) or ``.jsonl`` file, plain or with ``.gz``, or a ``.parquet`` file (needs
+        pyarrow). Columns by name: ``id``, ``sequence``, ``split`` and, with a record, ``label``, written as in a BED
+        file (see :func:`embedstore.tasks.labels.column_labels`); in Parquet and JSON also a number or a list of
+        numbers. All other columns are kept.
     record
         What the labels are: a record, the name of a published task or the path of a TOML file. None (default) for a
         table without labels.
@@ -69,7 +73,7 @@ def from_table(
         With file and line (row for Parquet), if a row is not as it must be. Nothing is dropped.
     """
     path = Path(path)
-    table = _read(path)
+    table = read_table(path)
     columns = table.frame.columns
     for wanted in ("id", "sequence", *(["label"] if record is not None else [])):
         if wanted not in columns:
@@ -81,7 +85,7 @@ def from_table(
     lengths = np.array([len(one) for one in codes], np.int64)
     splits = read_splits(table, split)
     others = table.frame.drop(columns=["id", "sequence", "label", "split"], errors="ignore")
-    others = plain_columns(others) if table.lines is None else typed(others)
+    others = typed_columns(table._replace(frame=others))
     if "length" in others:
         others = others.rename(columns={"length": "input_length"})
     samples = loose_samples(table.frame["id"], lengths, splits, others, table.where, record.alphabet)
@@ -97,8 +101,46 @@ def from_table(
     return Task(name or record.name, record, samples, labels, lambda start, stop: codes[start:stop], source)
 
 
-def _read(path: Path) -> TextTable:
-    """Read a table by the kind that its name tells."""
+def typed_columns(table: TextTable, without: Collection[str] = ()) -> pd.DataFrame:
+    """Give the columns of a table that was read the types that a store holds.
+
+    Parameters
+    ----------
+    table
+        From :func:`read_table`.
+    without
+        Columns that stay as they are.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The same columns in the same order.
+    """
+    frame = table.frame.copy()
+    others = frame.drop(columns=[name for name in without if name in frame])
+    others = plain_columns(others) if table.lines is None else typed(others)
+    return frame.assign(**{str(name): others[name] for name in others})
+
+
+def read_table(path: Path) -> TextTable:
+    """Read a table by the kind that its name tells.
+
+    Parameters
+    ----------
+    path
+        A ``.csv``, ``.tsv``, ``.txt``, ``.jsonl``, ``.ndjson`` (any of them also with ``.gz``) or ``.parquet`` file.
+
+    Returns
+    -------
+    TextTable
+        One row per row of the file. All cells are text; in Parquet only those of ``id``, ``sequence``, ``label`` and
+        ``split`` are.
+
+    Raises
+    ------
+    InputError
+        With file and line, if the file cannot be read or is not as its name says.
+    """
     kind = "".join(path.suffixes[-2:]).lower().removesuffix(".gz").rpartition(".")[2]
     if kind == "csv":
         return _read_csv(path)
@@ -106,7 +148,9 @@ def _read(path: Path) -> TextTable:
         return read_tabbed(path)
     if kind == "parquet":
         return _read_parquet(path)
-    raise InputError(f"{path}: a name ending in .csv, .tsv, .txt (plain or .gz) or .parquet is wanted.")
+    if kind in {"jsonl", "ndjson"}:
+        return _read_json_lines(path)
+    raise InputError(f"{path}: a name ending in .csv, .tsv, .txt, .jsonl (plain or .gz) or .parquet is wanted.")
 
 
 def _read_csv(path: Path) -> TextTable:
@@ -134,6 +178,27 @@ def _read_csv(path: Path) -> TextTable:
             raise InputError(f"{path}:{line}: {len(row)} cell(s), {len(header)} are wanted as in the header.")
     frame = pd.DataFrame(rows, columns=header, dtype=str)
     return TextTable(path, frame, np.array(lines[1:], np.int64))
+
+
+def _read_json_lines(path: Path) -> TextTable:
+    """Read a file with an object in every line, all of the same keys."""
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    for line, text in enumerate(read_bytes(path).decode().split("\n"), 1):
+        try:
+            row = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"{path}:{line}: is not JSON: {error}.") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{path}:{line}: holds {type(row).__name__}; an object with a key per column is wanted.")
+        if rows and set(row) != set(rows[0]):
+            odd = sorted(set(row) ^ set(rows[0]))
+            raise InputError(f"{path}:{line}: has other keys than line 1: {', '.join(odd)}. Write null for no value.")
+        rows.append(row)
+    check_header(path, list(rows[0]))
+    frame = pd.DataFrame({name: [_cell(row[name]) for row in rows] for name in rows[0]}, dtype=str)
+    return TextTable(path, frame, np.arange(1, len(rows) + 1))
 
 
 def _read_parquet(path: Path) -> TextTable:

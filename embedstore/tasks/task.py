@@ -130,6 +130,11 @@ def from_bed(
             f"{bed}: task {record.name!r} is of variants, places without a length. Read them with "
             "embedstore.tasks.read_variants, and score them with analysis.score_variants."
         )
+    if record.name in names() and publication(record.name).labels.source == "coding":
+        raise InputError(
+            f"{bed}: task {record.name!r} is of coding sequences, and a BED file names regions of a genome. Read the "
+            "sequences themselves with embedstore.tasks.read_coding."
+        )
     if record.alphabet != "dna":
         raise InputError(
             f"record {record.name!r} is of proteins, and a BED file names regions of a genome: pass the proteins "

@@ -74,7 +74,7 @@ def table_3():
 
 def test_every_published_number_is_that_of_the_paper():
     seen = {}
-    for name in tasks.names():
+    for name in COLUMNS:
         found = tasks.publication(name)
         seen |= {(name, row): (value, found.spread.get(row)) for row, value in found.values.items()}
         assert set(found.spread) <= set(found.values)
@@ -99,7 +99,7 @@ def test_numbers_are_found_by_model_and_probe():
     assert {row for _, row in paper} - set(PAPER_NAMES.values()) == {"AUGUSTUS", "Enformer", "DeepSEA"}
 
 
-@pytest.mark.parametrize("name", tasks.names())
+@pytest.mark.parametrize("name", COLUMNS)
 def test_every_fact_is_there(name):
     found = tasks.publication(name)
     assert found.record == tasks.record(name)
@@ -292,7 +292,11 @@ def test_a_record_needs_no_publication(tmp_path):
     [
         ("[publishd]\nmetric = 3\n", 6, "unknown key 'publishd'. Did you mean 'published'?"),
         ("[label]\nsource = 'column'\n", 6, "unknown key 'label'. Did you mean 'labels'?"),
-        ("[labels]\nsource = 'colunm'\n", 7, "labels.source is 'colunm'; it must be one of column, hdf5, variants"),
+        (
+            "[labels]\nsource = 'colunm'\n",
+            7,
+            "labels.source is 'colunm'; it must be one of column, hdf5, variants, coding",
+        ),
         ("[labels]\nbin = 3\n", 7, "unknown key 'bin' in labels. Did you mean 'bins'?"),
         ("[labels]\nempty = 1\n", 7, "'empty' in labels is 1; it must be of type bool"),
         ("[recipe]\nwindow = '512'\n", 7, "'window' in recipe is '512'; it must be of type int"),

@@ -18,11 +18,15 @@ BEND = {
     "cpg_methylation": ("sequence", 7, 1, "given", "GRCh38", "auroc", 3e-3, 256, 64),
 }
 VARIANTS = ["variant_effects_disease", "variant_effects_expression"]
+PROTEINS = [  # tests/embedstore/test_protein_records.py
+    *("beta_lactamase_complete", "beta_lactamase_unique", "fluorescence", "melting_point", "secondary_structure"),
+    "stability",
+]
 LEAST = {"name": "mine", "level": "sequence", "type": "class", "metric": "mcc", "names": ["no", "yes"]}
 
 
 def test_the_published_tasks_have_the_numbers_of_bend():
-    assert names() == sorted([*BEND, *VARIANTS])
+    assert names() == sorted([*BEND, *VARIANTS, *PROTEINS])
     for name in VARIANTS:
         one = record(name)
         assert (one.level, one.names, one.strand, one.genome) == ("sequence", ("effect",), "forward", "GRCh38")

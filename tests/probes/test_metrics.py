@@ -263,13 +263,16 @@ def drawn(copies: np.ndarray, sample: np.ndarray, *arrays: np.ndarray) -> list[n
     return [np.repeat(array, copies[sample].astype(int), axis=0) for array in arrays]
 
 
-@pytest.mark.parametrize("metric", ["mcc", "auroc", "auprc", "r2", "pearson", "spearman"])
+OF_CLASSES = {"mcc": sklearn.metrics.matthews_corrcoef, "accuracy": sklearn.metrics.accuracy_score}
+
+
+@pytest.mark.parametrize("metric", [*OF_CLASSES, "auroc", "auprc", "r2", "pearson", "spearman"])
 def test_every_draw_is_the_metric_of_the_drawn_samples(metric: str, monkeypatch) -> None:
     monkeypatch.setattr(intervals, "_ELEMENTS", 700)  # several chunks of draws
     rng = np.random.default_rng(3)
     sample = np.repeat(np.arange(12), rng.integers(1, 9, 12))
     n = len(sample)
-    if metric == "mcc":
+    if metric in OF_CLASSES:
         true, said = rng.integers(0, 3, n), rng.integers(0, 3, n)
         scores = Scores(0.0, metrics.confusions(sample, true, said, 12, 3))
     else:
@@ -284,8 +287,8 @@ def test_every_draw_is_the_metric_of_the_drawn_samples(metric: str, monkeypatch)
     defined = 0
     for value in draws:
         copies = np.bincount(again.integers(0, 12, 12), minlength=12)
-        if metric == "mcc":
-            expected = sklearn.metrics.matthews_corrcoef(*drawn(copies, sample, true, said))
+        if metric in OF_CLASSES:
+            expected = OF_CLASSES[metric](*drawn(copies, sample, true, said))
         else:
             per_target = metrics.per_target(
                 metric, Scores(0.0, None, None, *drawn(copies, sample, scores.target, scores.score))
@@ -293,7 +296,39 @@ def test_every_draw_is_the_metric_of_the_drawn_samples(metric: str, monkeypatch)
             expected = metrics.mean_defined(per_target)
             defined += int(np.isnan(per_target).any())
         np.testing.assert_allclose(value, expected, rtol=1e-6, atol=1e-6)
-    assert metric == "mcc" or 0 < defined < 40
+    assert metric in OF_CLASSES or 0 < defined < 40
+
+
+def test_a_constant_prediction_has_no_rank_correlation_and_no_interval() -> None:
+    scores = Scores(0.0, None, np.arange(6), np.arange(6.0)[:, None], np.full((6, 1), 0.3))
+    assert np.isnan(metrics.per_target("spearman", scores)).all()
+    draws = intervals.bootstrap("spearman", scores, draws=20)
+    assert np.isnan(draws).all()
+    assert np.isnan(intervals.interval(draws)).all()
+    assert undefined_note("spearman", scores, ("value",)) == (
+        "spearman is not defined for 1 of 1, whose labels or predictions are all alike or missing; its mean leaves them "
+        "out: value"
+    )
+
+
+def test_accuracy_is_over_all_labelled_positions_of_all_samples() -> None:
+    """Micro: a long protein counts for more than a short one, and a masked residue for nothing."""
+    sample, true, said = np.array([0, 0, 0, 0, 1, 1]), np.array([1, 1, 1, -100, 0, 2]), np.array([1, 1, 1, 1, 1, 1])
+    scores = Scores(0.0, metrics.confusions(sample, true, said, 2, 3))
+    np.testing.assert_array_equal(metrics.per_target("accuracy", scores), [3 / 5])
+    np.testing.assert_array_equal(metrics.accuracy(scores.confusion), [1, 0])
+    assert np.isnan(metrics.accuracy(np.zeros((3, 3))))
+
+
+def test_spearman_does_not_see_scale_but_r2_does() -> None:
+    rng = np.random.default_rng(7)
+    target = rng.normal(size=(50, 1))
+    for metric, same in (("spearman", True), ("pearson", True), ("r2", False)):
+        values = [
+            metrics.per_target(metric, Scores(0.0, None, np.arange(50), target, score))[0]
+            for score in (target + 0.1, 3 * target + 5)
+        ]
+        assert np.isclose(*values) == same
 
 
 def test_interval_covers_and_widens_with_clusters() -> None:
