@@ -90,6 +90,20 @@ class RemoteError(StoreError):
     """A server that holds a store cannot be reached, or refuses what is asked of it."""
 
 
+class ServerError(RemoteError):
+    """A server of public data gave no usable answer, however often it was asked.
+
+    Attributes
+    ----------
+    reason : str
+        One of `embedstore.coding.reasons.REASONS`.
+    """
+
+    def __init__(self, message: str, reason: str = "server_error") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class WorkersError(EmbedstoreError, RuntimeError):
     """The scheduler that gives workers their tasks is gone, or a worker cannot do them."""
 
