@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 from embedstore.arguments import add_other_letters
@@ -36,6 +37,12 @@ def add_pretrain(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--layers", type=int, metavar="N", help="residual blocks (BEND: 30; default: 8) or LSTM layers (default: 1)"
     )
+    parser.add_argument("--window", type=int, default=512, help="nucleotides of a window (default: %(default)s)")
+    parser.add_argument(
+        "--coding",
+        action="store_true",
+        help="the sequences are coding sequences, whole codons: windows are in frame, on the strand given",
+    )
     parser.add_argument("--steps", type=int, metavar="N", help="training steps in all")
     parser.add_argument("--minutes", type=float, metavar="T", help="time to train for")
     parser.add_argument("--seed", type=int, default=0)
@@ -55,18 +62,24 @@ def _pretrain(arguments: argparse.Namespace) -> int:
         architecture="awd_lstm" if lstm else "convnet",
         hidden=arguments.hidden,
         layers=layers if arguments.layers is None else arguments.layers,
+        window=arguments.window,
+        coding=arguments.coding,
         steps=arguments.steps,
         minutes=arguments.minutes,
         seed=arguments.seed,
         device=arguments.device,
         other_letters=arguments.other_letters,
     )
+    codons = {}
+    if not math.isnan(result.codon_perplexity):
+        codons["codon_usage"] = f"{result.codon_perplexity:.4f} per masked nucleotide (sees its codon)"
     show(
         checkpoint=result.path,
         steps=result.steps,
         seconds=f"{result.seconds:.0f}",
         validation_perplexity=f"{result.perplexity:.4f} per {result.predicts}",
         order_5_Markov=f"{result.markov_perplexity:.4f} per nucleotide (sees the left side)",
+        **codons,
     )
     return 0
 

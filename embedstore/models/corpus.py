@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Literal
 
+_log = logging.getLogger(__name__)
+
 # Ids of the tokenizer of BEND's and GPN's models: a 3, c 4, g 5, t 6. They are the letters 0 to 3 plus 3.
 PAD, MASK, UNKNOWN, FIRST_LETTER = 0, 1, 2, 3
 _LETTER = np.full(256, 4, np.uint8)
@@ -25,6 +28,8 @@ _LETTER[np.frombuffer(b"ACGT", np.uint8)] = np.arange(4)
 _ID = np.array([3, 4, 5, 6, UNKNOWN], np.int64)
 _MASKED_SHARE = 0.15
 _BLOCK_WINDOWS = 16
+CODON = 3
+"""Nucleotides of a codon."""
 _MOST_VALIDATION_WINDOWS = 512
 
 
@@ -63,6 +68,8 @@ class Corpus:
         Nucleotides of a window.
     digest
         sha256 of the sequences, hexadecimal.
+    coding
+        Whether these are coding sequences: windows begin with a codon, and are of the strand given.
     """
 
     letters: np.ndarray
@@ -70,6 +77,7 @@ class Corpus:
     held_out: np.ndarray
     window: int
     digest: str
+    coding: bool = False
 
     def training_parts(self) -> Iterator[np.ndarray]:
         """Yield the letters of each part for training."""
@@ -83,10 +91,11 @@ class Corpus:
     def training_batch(self, size: int, seed: int, step: int, *, masked: bool = True) -> Batch:
         """Draw a batch; it depends on seed and step alone, so that a resumed run sees what it would have seen.
 
-        Windows are drawn uniformly from the parts for training, half of them as reverse complements. For a masked
-        language model 15 % of the positions are chosen, of which 80 % are masked, 10 % get a random nucleotide and 10 %
-        stay (Devlin et al. 2019, arXiv:1810.04805), because the frozen model will see sequences without masks.
-        Otherwise every known nucleotide after a known one is to be predicted.
+        Windows are drawn uniformly from the parts for training, half of them as reverse complements; those of coding
+        sequences begin with a codon, and none is turned. For a masked language model 15 % of the positions are chosen,
+        of which 80 % are masked, 10 % get a random nucleotide and 10 % stay (Devlin et al. 2019, arXiv:1810.04805),
+        because the frozen model will see sequences without masks. Otherwise every known nucleotide after a known one is
+        to be predicted.
 
         Parameters
         ----------
@@ -102,14 +111,17 @@ class Corpus:
         Batch
         """
         random = np.random.default_rng([seed, 1, step])
-        choices = np.cumsum(np.diff(self.stretches, axis=1)[:, 0] - self.window + 1)
+        stride = CODON if self.coding else 1
+        starts = (np.diff(self.stretches, axis=1)[:, 0] - self.window) // stride + 1
+        choices = np.cumsum(starts)
         drawn = random.integers(choices[-1], size=size)
         stretch = np.searchsorted(choices, drawn, side="right")
-        start = self.stretches[stretch, 1] - self.window - (choices[stretch] - 1 - drawn)
+        start = self.stretches[stretch, 0] + stride * (drawn - choices[stretch] + starts[stretch])
         letters = self.letters[start[:, None] + np.arange(self.window)]
-        flip = random.random(size) < 0.5
-        back = letters[flip, ::-1]
-        letters[flip] = np.where(back < 4, 3 - back, 4)
+        if not self.coding:
+            flip = random.random(size) < 0.5
+            back = letters[flip, ::-1]
+            letters[flip] = np.where(back < 4, 3 - back, 4)
         if not masked:
             return _next(letters, context=1)
         batch = _mask(letters, random)
@@ -153,12 +165,13 @@ def read_corpus(
     held_out_share: float,
     seed: int,
     other_letters: Literal["refuse", "N"] = "refuse",
+    coding: bool = False,
 ) -> Corpus:
-    """Read a genome and hold out part of it.
+    """Read a genome, or coding sequences, and hold out part of it.
 
     The contigs are cut into blocks of 16 windows; a random choice of the whole blocks with any A, C, G, T is held out,
-    so that validation windows do not overlap with training windows. The genome is held in memory, a byte per
-    nucleotide.
+    so that validation windows do not overlap with training windows. A coding sequence is one block, and one that is
+    shorter than a window is in neither part. All is held in memory, a byte per nucleotide.
 
     Parameters
     ----------
@@ -172,6 +185,8 @@ def read_corpus(
         Decides which.
     other_letters
         As for `embedstore.genome.Genome`.
+    coding
+        Whether each sequence is a coding sequence: whole codons from the first letter on.
 
     Returns
     -------
@@ -180,11 +195,13 @@ def read_corpus(
     Raises
     ------
     InputError
-        If the genome is too short to have a block with A, C, G, T for each of the two parts.
+        If the genome is too short to have a block with A, C, G, T for each of the two parts, or a coding sequence is
+        not made of whole codons.
     """
     contigs, digest = _contigs(source, other_letters)
     letters = np.concatenate([_LETTER[codes] for codes in contigs])
-    block = _BLOCK_WINDOWS * window
+    block = _longest(contigs, window) if coding else _BLOCK_WINDOWS * window
+    least = window if coding else block
     edges = np.cumsum([0, *(len(codes) for codes in contigs)])
     blocks = np.array(
         [
@@ -193,19 +210,37 @@ def read_corpus(
             for start in range(first, end, block)
         ]
     )
-    fit = [i for i, (start, end) in enumerate(blocks) if end - start == block and (letters[start:end] < 4).any()]
+    fit = [i for i, (start, end) in enumerate(blocks) if end - start >= least and (letters[start:end] < 4).any()]
     count = max(1, round(held_out_share * len(fit)))
     if count >= len(fit):
+        blocks_of = f"whole blocks of {block:,} nucleotides (16 windows of {window})"
         raise InputError(
-            f"The genome has {len(letters):,} nucleotides in {len(contigs)} contigs, that is {len(fit)} whole blocks "
-            f"of {block:,} nucleotides (16 windows of {window}) with A, C, G or T in them, of which {count} would be "
-            "held out; at least one must be left for training. Give a longer genome or a shorter window."
+            f"The {'input' if coding else 'genome'} has {len(letters):,} nucleotides in {len(contigs)} "
+            f"{'coding sequences' if coding else 'contigs'}, that is {len(fit)} "
+            f"{f'of a window ({window}) or more' if coding else blocks_of} with A, C, G or T in them, of which {count} "
+            f"would be held out; at least one must be left for training. Give "
+            f"{'more sequences' if coding else 'a longer genome'} or a shorter window."
         )
     chosen = np.sort(np.random.default_rng([seed, 0]).permutation(fit)[:count])
-    held = np.concatenate([np.arange(start, end, window) for start, end in blocks[chosen]])
+    held = np.concatenate([np.arange(start, end - window + 1, window) for start, end in blocks[chosen]])
     thin = -(-len(held) // _MOST_VALIDATION_WINDOWS)
     stretches = _stretches(np.delete(blocks, chosen, axis=0), edges, window)
-    return Corpus(letters, stretches, held[::thin], window, digest)
+    return Corpus(letters, stretches, held[::thin], window, digest, coding)
+
+
+def _longest(sequences: list[np.ndarray], window: int) -> int:
+    """Return the length of the longest coding sequence, after making sure that all are whole codons."""
+    lengths = np.array([len(codes) for codes in sequences])
+    broken = np.flatnonzero(lengths % CODON)
+    if broken.size:
+        raise InputError(
+            f"{len(broken):,} of {len(lengths):,} coding sequences are no whole codons; the first is number "
+            f"{broken[0] + 1}, of {lengths[broken[0]]:,} nucleotides. Remove them, or train on them as a genome: "
+            "coding=False."
+        )
+    if short := int((lengths < window).sum()):
+        _log.warning("%d of %d coding sequences are shorter than a window (%d): left out", short, len(lengths), window)
+    return int(lengths.max())
 
 
 def _contigs(

@@ -1,4 +1,4 @@
-"""Pretraining of BEND's two language models, the dilated ResNet and the AWD-LSTM, on a genome."""
+"""Pretraining of BEND's two language models, the dilated ResNet and the AWD-LSTM, on a genome or coding sequences."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ import torch
 from torch.nn import functional
 
 from embedstore.errors import InputError, NonFiniteError
+from embedstore.models.codon_yardstick import codon_counts, codon_perplexity
 from embedstore.models.corpus import Batch, Corpus, read_corpus
 from embedstore.models.interrupt import noted_interrupt
 from embedstore.models.markov import MARKOV_ORDER, markov_counts, markov_perplexity
-from embedstore.models.objectives import OBJECTIVES, VOCABULARY, Objective
+from embedstore.models.objectives import OBJECTIVES, Objective
+from embedstore.models.pretrain_checks import check_folder, check_settings
 from embedstore.models.training_state import load_state, save_checkpoint, save_state
 from embedstore.progress import progress_bar
 
@@ -59,6 +61,9 @@ class PretrainResult(NamedTuple):
         row, nats per predicted nucleotide, without penalties), perplexity.
     predicts
         What `perplexity` is of, in words.
+    codon_perplexity
+        Of codon usage alone, for masked nucleotides of coding sequences
+        (`embedstore.models.codon_yardstick.codon_perplexity`), on the same windows and masks; NaN otherwise.
     """
 
     path: Path
@@ -68,6 +73,7 @@ class PretrainResult(NamedTuple):
     seconds: float
     history: pd.DataFrame
     predicts: str
+    codon_perplexity: float = math.nan
 
 
 def pretrain(
@@ -89,11 +95,12 @@ def pretrain(
     evaluations: int = 20,
     seed: int = 0,
     other_letters: Literal["refuse", "N"] = "refuse",
+    coding: bool = False,
     device: str = "cpu",
     resume: bool = True,
     progress: bool = True,
 ) -> PretrainResult:
-    """Train a language model on a genome: a dilated ResNet on masked nucleotides, or an AWD-LSTM on each next one.
+    """Train a language model on DNA: a dilated ResNet on masked nucleotides, or an AWD-LSTM on each next one.
 
     Random windows of either strand. For the ResNet 15 % of the nucleotides are to be predicted (80 % of them masked,
     10 % replaced, 10 % left). AdamW, the rate rising over the first 5 % of the run and falling to zero along a cosine.
@@ -140,6 +147,10 @@ def pretrain(
         Decides initial weights, blocks, windows and masks.
     other_letters
         ``"refuse"`` (default) or ``"N"``: what to do about letters other than A, C, G, T, N.
+    coding
+        Whether each sequence is a coding sequence, whole codons. Windows then begin with a codon and lie in one
+        sequence, none is turned to the other strand, whole sequences are held out, and those shorter than `window`,
+        which must be whole codons too, are left out with a warning. Default False.
     device
         As torch names it. Default the CPU.
     resume
@@ -179,12 +190,15 @@ def pretrain(
         "evaluations": evaluations,
         "seed": seed,
         "other_letters": other_letters,
+        "coding": coding or None,  # as in runs that were begun before there was a choice
     }
-    _check(settings)
+    check_settings(settings)
     folder = Path(out)
     state = folder / "training" / "state.safetensors"
-    _check_folder(folder, state, resume)
-    corpus = read_corpus(fasta, window=window, held_out_share=held_out_share, seed=seed, other_letters=other_letters)
+    check_folder(folder, state, resume)
+    corpus = read_corpus(
+        fasta, window=window, held_out_share=held_out_share, seed=seed, other_letters=other_letters, coding=coding
+    )
     run = _Run(corpus, {**settings, "genome": corpus.digest}, folder, state, torch.device(device))
     if state.exists():
         run.restore()
@@ -219,6 +233,10 @@ class _Run:
         self.losses: list[float] = []  # since the last evaluation
         counts = markov_counts(corpus.training_parts(), MARKOV_ORDER)
         self.markov = markov_perplexity(counts, corpus.validation_windows())
+        self.codons = math.nan
+        if corpus.coding and self.objective.masked:
+            batches = corpus.validation_batches(settings["batch_size"], settings["seed"])
+            self.codons = codon_perplexity(codon_counts(corpus.training_parts()), batches)
 
     def restore(self) -> None:
         """Take up a saved run."""
@@ -285,7 +303,9 @@ class _Run:
         )
         history = pd.DataFrame(self.history)
         predicts = self.objective.predicts
-        return PretrainResult(self.folder, self.step, perplexity, self.markov, self.seconds, history, predicts)
+        return PretrainResult(
+            self.folder, self.step, perplexity, self.markov, self.seconds, history, predicts, self.codons
+        )
 
     def _status(self) -> dict[str, str]:
         """Return what stands beside the bar."""
@@ -354,39 +374,3 @@ def _schedule(done: float) -> float:
     if done < _WARM_UP:
         return (done + 1e-3) / (_WARM_UP + 1e-3)
     return 0.5 * (1 + math.cos(math.pi * (done - _WARM_UP) / (1 - _WARM_UP)))
-
-
-def _check(settings: dict[str, Any]) -> None:
-    """Raise where a setting makes no sense."""
-    if (settings["steps"] is None) == (settings["minutes"] is None):
-        raise InputError("Give either steps= or minutes=, the length of the run.")
-    limits = {
-        "hidden": (VOCABULARY if settings["architecture"] == "convnet" else 1, math.inf),
-        "layers": (1, math.inf),
-        "kernel": (1, math.inf),
-        "dilation_cycle": (1, math.inf),
-        "dropout": (0, 1),
-        "window": (MARKOV_ORDER + 1, math.inf),
-        "batch_size": (1, math.inf),
-        "learning_rate": (1e-12, 1),
-        "steps": (1, math.inf),
-        "minutes": (1e-6, math.inf),
-        "held_out_share": (1e-9, 0.5),
-        "evaluations": (1, math.inf),
-        "seed": (0, math.inf),
-    }
-    for name, (low, high) in limits.items():
-        if settings[name] is not None and not low <= settings[name] <= high:
-            raise InputError(f"{name}={settings[name]!r}: wanted a value of at least {low}, at most {high}.")
-    if settings["kernel"] % 2 == 0:
-        raise InputError(f"kernel={settings['kernel']}: wanted an odd number, so that a nucleotide is at its centre.")
-
-
-def _check_folder(folder: Path, state: Path, resume: bool) -> None:
-    """Raise where a run would overwrite something."""
-    if state.exists() and not resume:
-        raise InputError(f"{folder} holds a training run; give resume=True to go on with it, or another folder.")
-    if not state.exists() and (folder / "model.safetensors").exists():
-        raise InputError(
-            f"{folder} holds a checkpoint that was not trained here, or lost its state; give another folder."
-        )

@@ -13,7 +13,16 @@ import pytest
 from embedstore.cli import main
 from embedstore.errors import InputError
 from embedstore.models import records as records_of_package
-from embedstore.models.records import COMMIT, HUB_NAME, ModelRecord, record, records, summary
+from embedstore.models.records import (
+    COMMIT,
+    HUB_NAME,
+    ModelRecord,
+    function_record,
+    installed,
+    record,
+    records,
+    summary,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -221,7 +230,7 @@ def test_the_table_of_the_command(capsys):
         "Mb",
         "licence",
     ]
-    assert [line.split()[0] for line in lines] == list(records())
+    assert [line.split()[0] for line in lines] == [*records(), *installed()]
     assert max(map(len, [head, *lines])) <= 120
     for line in lines:  # numbers end where the word above them ends
         for name in ("stride", "context", "width", "layers", "params", "per Mb"):
@@ -246,7 +255,8 @@ def test_one_model_field_by_field(capsys):
 def test_json_of_the_command(capsys):
     assert main(["models", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    wanted = [one.to_dict() | {"bytes_per_megabase": one.bytes_per_megabase} for one in records().values()]
+    shown = [*records().values(), *map(function_record, installed().values())]
+    wanted = [one.to_dict() | {"bytes_per_megabase": one.bytes_per_megabase} for one in shown]
     assert found == wanted
     assert main(["models", "calm", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == next(one for one in wanted if one["id"] == "calm")
