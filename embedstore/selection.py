@@ -104,13 +104,13 @@ class Selection(NamedTuple):
             If the model refuses a sequence; the sample is named.
         """
         sequences = store.sequences(task, samples)
-        forward = _pieces(store, task, model, samples, sequences)
+        forward = sample_pieces(store, task, model, samples, sequences)
         if self.plain:
             return [place(pieces, resolution=self.resolution) for pieces in forward]
         reverse: list[list[Piece] | None] = [None] * len(forward)
         if self.strands == "both":
             turned = [reverse_complement(codes) for codes in sequences]
-            reverse = list(_pieces(store, task, model, samples, turned))
+            reverse = list(sample_pieces(store, task, model, samples, turned))
         return [
             place(
                 pieces,
@@ -208,10 +208,30 @@ def runs(samples: NDArray[np.int64], lengths: NDArray[np.int64], letters: int, m
     return found
 
 
-def _pieces(
+def sample_pieces(
     store: Store, task: str, model: Model, samples: NDArray[np.int64], sequences: list[NDArray[np.uint8]]
 ) -> list[list[Piece]]:
-    """Cut sequences into pieces; a sample that the model refuses is named."""
+    """Cut the sequences of samples into the pieces that a model sees.
+
+    Parameters
+    ----------
+    store, task, model
+        What is cut by what.
+    samples
+        Indices of the samples.
+    sequences
+        Their letters, in the same order.
+
+    Returns
+    -------
+    list of list of Piece
+        See `embedstore.models.Model.pieces_of`.
+
+    Raises
+    ------
+    InputError
+        The model refuses a sample; the message names it.
+    """
     lengths = np.array([len(codes) for codes in sequences], np.int64)
     try:
         return model.pieces_of(np.concatenate(sequences), lengths)

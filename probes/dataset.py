@@ -57,6 +57,8 @@ class Part(NamedTuple):
         (n + 1,) int64, where each sample's rows begin.
     target
         Labels of all positions, as `probes.targets.Targets.of` gives them.
+    more
+        What a network must know besides spans and first rows; None (default): nothing.
     """
 
     samples: NDArray[np.int64]
@@ -64,11 +66,17 @@ class Part(NamedTuple):
     span: NDArray[np.int64]
     first_row: NDArray[np.int64]
     target: torch.Tensor
+    more: Any = None
 
     @property
     def labels(self) -> int:
         """How many labels there are."""
         return int(labelled(self.target).sum())
+
+    def plan(self, network: torch.nn.Module) -> Any:
+        """Return what a network needs to know of the layout of these samples, which takes no weights."""
+        more = () if self.more is None else (self.more,)
+        return network.layout(self.span, self.first_row, *more)  # type: ignore[operator]
 
 
 class _Pool(NamedTuple):
@@ -327,6 +335,10 @@ class ProbeData:
                 logger.info("%r: %.2f GB stay in host memory, the device has %.2f free", self, nbytes / 1e9, free / 1e9)
                 return self
         return replace(self, _held=self._held._replace(vector=self._held.vector.to(device)))
+
+    def steps(self, size: int) -> int:
+        """Return how many batches of so many samples `batches` yields."""
+        return -(-len(self) // size)
 
     def batches(self, size: int, seed: Sequence[int] | None = None) -> Iterator[list[Part]]:
         """Go through all samples once.

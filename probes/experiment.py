@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from embedstore.store import Store
     from probes.base import Probe
     from probes.dataset import ProbeData
+    from probes.outcome import Planned
     from probes.planning import Plan
     from probes.results import ProbeResult
     from probes.specs import Spec
@@ -113,12 +114,12 @@ def run_probe(
         predictions=predictions,
         out=out,
     )
-    if _is_finished(plan):
+    if is_finished(plan):
         logger.info("%s: finished before, nothing is computed", plan.folder)
         return read_finished(plan)
     _check(plan)
     began = time.perf_counter()
-    _begin(plan)
+    begin(plan)
     data = {role: plan.load(role) for role in roles if role != "test"}
     for part in data.values():
         part.check_labels()
@@ -170,7 +171,7 @@ def run_ridges(specs: Sequence[Spec], out: str | Path) -> list[dict[str, Any]]:
     todo: dict[str, list[tuple[int, Plan]]] = {}
     for number, spec in enumerate(specs):
         plan = plan_of(spec, out)
-        if _is_finished(plan):
+        if is_finished(plan):
             rows[number] = read_finished(plan).row
         else:
             _check(plan)
@@ -191,7 +192,7 @@ def run_ridges(specs: Sequence[Spec], out: str | Path) -> list[dict[str, Any]]:
         parts = {}
         del data  # their memory is free again before the test samples are read
         for (number, plan), fitted, (sizes, valid) in zip(group, probes, learnt, strict=True):
-            _begin(plan)
+            begin(plan)
             rows[number] = finish(plan._replace(probe=fitted), sizes, valid, began).row
     return [rows[number] for number in range(len(specs))]
 
@@ -216,8 +217,18 @@ def spec_folder(spec: Spec, out: str | Path) -> Path:
     return folder
 
 
-def _is_finished(plan: Plan) -> bool:
-    """Return whether the result is on disk."""
+def is_finished(plan: Planned) -> bool:
+    """Tell whether a result is on disk.
+
+    Parameters
+    ----------
+    plan
+        What it is.
+
+    Returns
+    -------
+    bool
+    """
     return plan.folder is not None and (plan.folder / RESULT).exists()
 
 
@@ -228,8 +239,14 @@ def _check(plan: Plan) -> None:
     plan.check()
 
 
-def _begin(plan: Plan) -> None:
-    """Write down what is going to be computed."""
+def begin(plan: Planned) -> None:
+    """Write down what is going to be computed.
+
+    Parameters
+    ----------
+    plan
+        What it is.
+    """
     if plan.folder is not None:
         plan.folder.mkdir(parents=True, exist_ok=True)
         write_json(plan.folder / "spec.json", plan.spec)
@@ -246,11 +263,22 @@ def _fit(plan: Plan, data: dict[str, ProbeData]) -> None:
     if "network" not in probe_kind(plan.kind).parameters or plan.folder is None:
         plan.probe.fit(train, valid)
     else:
-        plan.probe.fit(train, valid, on_epoch=_keep(plan.folder), state=plan.folder / STATE)
+        plan.probe.fit(train, valid, on_epoch=keep_epochs(plan.folder), state=plan.folder / STATE)
 
 
-def _keep(folder: Path) -> Callable[[Probe], None]:
-    """Return what writes an epoch's record, and its weights where they are the best so far."""
+def keep_epochs(folder: Path) -> Callable[[Probe], None]:
+    """Return what writes an epoch's record, and its weights where they are the best so far.
+
+    Parameters
+    ----------
+    folder
+        Of the result.
+
+    Returns
+    -------
+    callable
+        Takes the probe after each epoch, as ``on_epoch`` of `probes.probe.NetworkProbe.fit`.
+    """
     history = folder / HISTORY
     history.unlink(missing_ok=True)
     written = 0

@@ -14,20 +14,23 @@ from probes.exons import exon_metric
 from probes.intervals import bootstrap, interval
 from probes.metrics import base_rate, mean_defined, per_target
 from probes.predictions import check_writable, list_predictions, save_predictions
-from probes.reading import open_rows
 from probes.results import RESULT, ProbeResult, digest, read_row, save_history, write_json
 from probes.scores import load_scores, per_class, save_scores, undefined_note
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+    from typing import TypeAlias
 
     from embedstore.store import Store
     from probes.base import Probe
     from probes.dataset import ProbeData
+    from probes.finetuning import TunedPlan
     from probes.metrics import Scores
     from probes.planning import Plan
     from probes.specs import Spec
+
+    Planned: TypeAlias = Plan | TunedPlan
 
 logger = logging.getLogger(__name__)
 
@@ -72,12 +75,12 @@ def valid_metric(probe: Probe, valid: ProbeData | None) -> float:
     """
     if valid is None:
         return float("nan")
-    if "valid" in probe.history_:  # What was kept is the epoch, or the penalty, with the best one.
-        return float(probe.history_["valid"].max())
+    if "valid" in probe.history_:
+        return float(probe.history_["valid"].iloc[probe.best_epoch_ - 1])
     return probe.score(valid)
 
 
-def finish(plan: Plan, sizes: dict[str, int], valid: float, began: float) -> ProbeResult:
+def finish(plan: Planned, sizes: dict[str, int], valid: float, began: float) -> ProbeResult:
     """Test a fitted probe and write everything down.
 
     Parameters
@@ -108,7 +111,7 @@ def finish(plan: Plan, sizes: dict[str, int], valid: float, began: float) -> Pro
         "model": plan.model,
         "probe": plan.kind,
         "recipe": plan.recipe,
-        "layer": open_rows(plan.store, plan.task, plan.model).record.get("layer"),
+        "layer": plan.layer,
         "fold": plan.fold,
         "seed": probe.seed_,
         "metric": record.metric,
@@ -123,6 +126,7 @@ def finish(plan: Plan, sizes: dict[str, int], valid: float, began: float) -> Pro
         "published": _published(plan.store, plan.task),
         "spec": digest(plan.spec),
         "embedstore": embedstore.__version__,
+        **probe.columns(),
     }
     row = {key: value for key, value in row.items() if value is not None}
     table = per_class(scores, test.targets.names)
@@ -133,7 +137,7 @@ def finish(plan: Plan, sizes: dict[str, int], valid: float, began: float) -> Pro
     return ProbeResult(row, probe.history_, table, probe, plan.folder, scores)
 
 
-def _predict(plan: Plan, probe: Probe, test: ProbeData, row: dict[str, Any]) -> None:
+def _predict(plan: Planned, probe: Probe, test: ProbeData, row: dict[str, Any]) -> None:
     """Write what a probe says of the test samples into the store."""
     save_predictions(plan.store, probe, test, row["spec"][:12], attributes={"spec": plan.spec, "row": row})
 
@@ -194,6 +198,8 @@ def _published(store: Store, task: str) -> bool:
     from embedstore.tasks import names, publication
 
     record = store.record(task)
+    if store.task_attributes(task)["source"].get("kind") == "recoded":  # other codons than those of the published task
+        return False
     return record.name in names() and publication(record.name).is_this(record, store.samples(task)["split"])
 
 
@@ -203,7 +209,8 @@ def _write(folder: Path, row: dict[str, Any], table: pd.DataFrame, probe: Probe,
     save_scores(folder / _SCORES, scores)
     table.to_csv(folder / _CLASSES, index=False)
     if "epoch" in probe.history_:
-        save_history(probe.history_, folder / "curves.png", metric=f"validation {probe.record_.metric}")
+        metric = f"validation {probe.record_.metric}"
+        save_history(probe.history_, folder / "curves.png", metric=metric, best=probe.best_epoch_)
     else:
         (folder / HISTORY).write_text(probe.history_.to_json(orient="records", lines=True, double_precision=15))
     write_json(folder / RESULT, row)
@@ -230,12 +237,12 @@ def predicted(spec: Spec, out: str | Path) -> bool:
     return _has_predictions(plan_of(spec, out))
 
 
-def _has_predictions(plan: Plan) -> bool:
+def _has_predictions(plan: Planned) -> bool:
     name = digest(plan.spec)[:12]
     return name in list_predictions(plan.store, plan.task, plan.model)["name"].to_list()
 
 
-def read_finished(plan: Plan) -> ProbeResult:
+def read_finished(plan: Planned) -> ProbeResult:
     """Read a finished result.
 
     Parameters

@@ -54,6 +54,11 @@ class Plan(NamedTuple):
     folder: Path | None
 
     @property
+    def layer(self) -> int | str | None:
+        """The hidden state that the rows are of."""
+        return open_rows(self.store, self.task, self.model).record.get("layer")
+
+    @property
     def pooled(self) -> bool:
         """Whether the probe reads the mean of each sample."""
         return pools(self.store, self.task, self.kind)

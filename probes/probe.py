@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -24,11 +24,8 @@ if TYPE_CHECKING:
     from embedstore.tasks import TaskRecord
     from probes.dataset import Part, ProbeData
 
-_CHOICES = {
-    "schedule": ("constant", "cosine"),
-    "decay": ("all", "weights"),
-    "precision": ("float32", "bfloat16"),
-}
+_WHOLE = {"hidden", "batch_size", "epochs", "patience", "steps", "evaluate_every", "tokens"}
+_ABOVE_0 = {"learning_rate", "positive_weight", "clip"}
 _MAY_BE_NONE = ("hidden", "patience", "positive_weight", "clip")
 
 
@@ -85,6 +82,13 @@ class NetworkProbe(Probe):
     best_epoch_ : int
         The epoch whose weights are kept.
     """
+
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "schedule": ("constant", "cosine"),
+        "decay": ("all", "weights"),
+        "precision": ("float32", "bfloat16"),
+    }
+    """Parameters that are one of a few words."""
 
     def __init__(
         self,
@@ -162,12 +166,11 @@ class NetworkProbe(Probe):
         CheckpointError
             `state` is damaged or of another run.
         """
-        self._check()
+        self.check_settings()
         data.check_apart(valid)
         described = {"probe": self.recipe(), "data": data.description}
         self._remember(data, int(digest(described)[:8], 16) if self.seed is None else self.seed)
-        lengths = data.targets.lengths[data.samples]
-        self._shape = {"width": data.width, "lengths": np.unique(lengths)[:2].tolist()}
+        self._shape = self._shape_of(data)
         settings = self._settings()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed_)
@@ -179,13 +182,13 @@ class NetworkProbe(Probe):
                 on_epoch(self)
 
         about = {"described": digest({**described, "seed": self.seed_})}
-        there = data.to(settings.device), None if valid is None else valid.to(settings.device)
+        there = self._ready(data), None if valid is None else self._ready(valid)
         train(self.network_, there[0], there[1], settings, take, state=state, about=about, progress=self.progress)
         return self
 
     def check_fits(self, record: TaskRecord, outputs: int, width: int, lengths: NDArray[np.int64]) -> None:
         """Refuse what the network is not for; see `probes.base.Probe.check_fits`."""
-        self._check()
+        self.check_settings()
         with torch.device("meta"):  # sizes without memory
             build_network(self.network, width, outputs, record, self._network_settings(), lengths)
 
@@ -214,6 +217,15 @@ class NetworkProbe(Probe):
         self._build()
         self.network_.load_state_dict(weights)
 
+    def _shape_of(self, data: ProbeData) -> dict[str, Any]:
+        """Return what the network must know of the training data, as data that JSON can hold."""
+        lengths = data.targets.lengths[data.samples]
+        return {"width": data.width, "lengths": np.unique(lengths)[:2].tolist()}
+
+    def _ready(self, data: ProbeData) -> ProbeData:
+        """Return data as the network is trained on them."""
+        return data.to(self._settings().device)
+
     def _build(self) -> None:
         """Make the network, with new weights."""
         width, lengths = self._shape["width"], np.array(self._shape["lengths"])
@@ -226,31 +238,33 @@ class NetworkProbe(Probe):
         given = {"hidden": self.hidden, "kernel": self.kernel}
         return {name: value for name, value in given.items() if value is not None} | dict(self.options or {})
 
-    def _check(self) -> None:
+    def check_settings(self) -> None:
         """Refuse settings out of range, as late as scikit-learn wants it: at fit."""
-        for name in ("hidden", "batch_size", "epochs", "patience"):
-            value = getattr(self, name)
+        given = self.get_params()
+        for name in sorted(_WHOLE & given.keys()):
+            value = given[name]
             if not (value is None and name in _MAY_BE_NONE) and not (_is(value, Integral) and value >= 1):
                 raise InputError(f"{name} must be 1 or more, a whole number; got {value!r}")
-        for name in ("learning_rate", "positive_weight", "clip"):
-            value = getattr(self, name)
+        for name in sorted(_ABOVE_0 & given.keys()):
+            value = given[name]
             good = _is(value, Real) and 0 < value < float("inf")
             if not good and not (value is None and name in _MAY_BE_NONE):
                 raise InputError(f"{name} must be a finite number above 0; got {value!r}")
-        if not (_is(self.weight_decay, Real) and 0 <= self.weight_decay < float("inf")):
-            raise InputError(f"weight_decay must be a finite number, 0 or more; got {self.weight_decay!r}")
+        decay = given.get("weight_decay", 0)
+        if not (_is(decay, Real) and 0 <= decay < float("inf")):
+            raise InputError(f"weight_decay must be a finite number, 0 or more; got {decay!r}")
         if self.seed is not None and not (_is(self.seed, Integral) and 0 <= self.seed < 2**63):
             raise InputError(f"seed must be a whole number, 0 to 2^63 - 1; got {self.seed!r}")
-        if not (self.options is None or isinstance(self.options, dict)):
-            raise InputError(f"options must be a dictionary of settings by name; got {self.options!r}")
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                hint = did_you_mean(str(getattr(self, name)), choices)
-                raise InputError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(choices)}.{hint}")
+        if not (given.get("options") is None or isinstance(given["options"], dict)):
+            raise InputError(f"options must be a dictionary of settings by name; got {given['options']!r}")
+        for name, choices in self.choices.items():
+            if given[name] not in choices:
+                hint = did_you_mean(str(given[name]), choices)
+                raise InputError(f"{name} is {given[name]!r}; it must be one of {', '.join(choices)}.{hint}")
 
     def _settings(self) -> Settings:
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        own = {name: getattr(self, name) for name in Settings._fields if name not in ("seed", "device")}
+        own = {name: getattr(self, name) for name in Settings._fields if name not in ("seed", "device", "choose")}
         return Settings(**own, seed=self.seed_, device=device)
 
 

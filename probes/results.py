@@ -200,7 +200,9 @@ def read_results(out: str | Path) -> pd.DataFrame:
     return pd.DataFrame([{**read_row(path), "path": str(path.parent)} for path in found])
 
 
-def plot_history(history: pd.DataFrame, ax: Axes | None = None, *, metric: str = "validation metric") -> Axes:
+def plot_history(
+    history: pd.DataFrame, ax: Axes | None = None, *, metric: str = "validation metric", best: int | None = None
+) -> Axes:
     """Draw learning curves: losses on the left axis, the validation metric on the right one.
 
     Parameters
@@ -211,6 +213,8 @@ def plot_history(history: pd.DataFrame, ax: Axes | None = None, *, metric: str =
         Where to draw, default a new figure.
     metric
         Name of the validation metric.
+    best
+        The epoch that was kept; None (default): the one with the highest validation metric.
 
     Returns
     -------
@@ -228,8 +232,8 @@ def plot_history(history: pd.DataFrame, ax: Axes | None = None, *, metric: str =
         right = ax.twinx()
         right.plot(history["epoch"], history["valid"], color="C2", label=metric)
         right.set_ylabel(metric)
-        best = history.iloc[int(history["valid"].argmax())]
-        right.plot(best["epoch"], best["valid"], "o", color="C2", label=f"best: epoch {best['epoch']:.0f}")
+        kept = history.iloc[int(history["valid"].argmax()) if best is None else best - 1]
+        right.plot(kept["epoch"], kept["valid"], "o", color="C2", label=f"best: epoch {kept['epoch']:.0f}")
         lines = [*ax.get_lines(), *right.get_lines()]
         ax.legend(lines, [str(line.get_label()) for line in lines], loc="upper center", ncols=2, fontsize="small")
     else:
@@ -237,7 +241,9 @@ def plot_history(history: pd.DataFrame, ax: Axes | None = None, *, metric: str =
     return ax
 
 
-def save_history(history: pd.DataFrame, path: str | Path, *, metric: str = "validation metric") -> None:
+def save_history(
+    history: pd.DataFrame, path: str | Path, *, metric: str = "validation metric", best: int | None = None
+) -> None:
     """Write the learning curves as a picture, and their numbers as CSV beside it.
 
     Parameters
@@ -246,12 +252,12 @@ def save_history(history: pd.DataFrame, path: str | Path, *, metric: str = "vali
         One row per epoch.
     path
         The picture; its ending says which kind.
-    metric
-        Name of the validation metric.
+    metric, best
+        As for `plot_history`.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
-    plot_history(history, figure.subplots(), metric=metric)
+    plot_history(history, figure.subplots(), metric=metric, best=best)
     figure.savefig(path)
     history.to_csv(Path(path).with_suffix(".csv"), index=False)

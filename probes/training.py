@@ -17,7 +17,7 @@ from embedstore.models.training_state import load_state, save_state
 from embedstore.progress import progress_bar
 from embedstore.threads import Ahead
 from probes.evaluation import evaluate
-from probes.metrics import check_metric, mean_defined, per_target
+from probes.metrics import check_metric, mean_defined, per_target, why_undefined
 from probes.targets import loss_sum
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ class Settings(NamedTuple):
         Decides the first weights, the order of the samples and what dropout drops.
     device
         Where the network is.
+    choose
+        What the epoch is chosen by: the validation ``"metric"`` (default), or the validation ``"loss"``.
     """
 
     learning_rate: float
@@ -82,6 +84,7 @@ class Settings(NamedTuple):
     positive_weight: float | None
     seed: int
     device: str
+    choose: str = "metric"
 
 
 class _Run:
@@ -201,8 +204,8 @@ def _one_epoch(
     record = {"epoch": epoch, "train_loss": _epoch(network, run.optimizer, data, settings, epoch)}
     value = float(epoch)
     if valid is not None:
-        record["valid_loss"], value = _validate(network, valid, settings)
-        record["valid"] = value
+        record["valid_loss"], record["valid"] = _validate(network, valid, settings)
+        value = -record["valid_loss"] if settings.choose == "loss" else record["valid"]
     record["seconds"] = time.perf_counter() - began
     run.history.append(record)
     if value > run.best_value:
@@ -223,8 +226,8 @@ def _validate(network: nn.Module, valid: ProbeData, settings: Settings) -> tuple
     value = mean_defined(per_target(valid.record.metric, scores))
     if math.isnan(value):
         raise InputError(
-            f"{valid!r}: {valid.record.metric} is not defined on the validation samples: the labels of every target "
-            "are all alike. Use other splits."
+            f"{valid!r}: {valid.record.metric} is not defined on the validation samples: the "
+            f"{why_undefined(valid.record.metric)} of every target are all alike. Use other splits."
         )
     return scores.loss, value
 
@@ -259,7 +262,7 @@ def _epoch(
     """Use every sample once; return the mean loss per label."""
     network.train()
     total, labels = 0.0, 0
-    batches = -(-len(data) // settings.batch_size)
+    batches = data.steps(settings.batch_size)
     seed = int(np.random.SeedSequence((settings.seed, epoch)).generate_state(1)[0])
     ready = Ahead(_prepared(network, data, settings, (settings.seed, epoch)), _AHEAD, "batches")
     with torch.random.fork_rng(devices=[]), ready:
@@ -311,7 +314,7 @@ def _prepared(
 ) -> Iterator[list[tuple[Part, Any]]]:
     """Yield batches with what the network needs to know of their layout, which takes no weights."""
     for parts in data.batches(settings.batch_size, seed=seed):
-        yield [(part, network.layout(part.span, part.first_row)) for part in parts]  # type: ignore[operator]
+        yield [(part, part.plan(network)) for part in parts]
 
 
 def _forward(network: nn.Module, part: Part, plan: Any, settings: Settings) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import contextmanager
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
@@ -112,6 +113,34 @@ class Model:
             "precision": self.precision,
             "rules": str(self.record["rules"]),
         }
+
+    @property
+    def network(self) -> Network:
+        """The network, in evaluation mode; its weights take no gradients."""
+        return self._network
+
+    def with_network(self, network: Network, *, name: str, digest: str, about: dict[str, Any]) -> Model:
+        """Return this model with other weights.
+
+        Parameters
+        ----------
+        network
+            Of the same architecture and sizes.
+        name
+            Under which embeddings are stored.
+        digest
+            What says which weights these are.
+        about
+            What the record says besides.
+
+        Returns
+        -------
+        Model
+        """
+        other = copy.copy(self)
+        other.name, other.digest, other.record = name, digest, {**self.record, **about}
+        other._network = network.to(self.device).eval().requires_grad_(False)  # noqa: SLF001 - same class
+        return other
 
     def pieces(self, codes: np.ndarray) -> list[Piece]:
         """Cut a sequence into the pieces that the network sees.

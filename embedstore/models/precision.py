@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Literal, get_args
 
 from embedstore.errors import InputError
@@ -70,8 +70,8 @@ def default_precision(device: str, dtype: str) -> Precision:
 
 
 @contextmanager
-def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Do sums in a precision, without gradients, while the context lasts.
+def arithmetic(precision: Precision, device: torch.device, *, gradients: bool = False) -> Iterator[None]:
+    """Do sums in a precision while the context lasts.
 
     Parameters
     ----------
@@ -79,6 +79,8 @@ def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
         As for `check_precision`.
     device
         Where the network is.
+    gradients
+        Leave gradients to whoever is outside; by default (False) there are none.
     """
     import torch
 
@@ -90,7 +92,8 @@ def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
     try:
         for switch in switches:
             switch.fp32_precision = "tf32" if precision == "tf32" else "ieee"
-        with torch.inference_mode(), torch.autocast(device.type, reduced, enabled=reduced is not None):
+        without = nullcontext() if gradients else torch.inference_mode()
+        with without, torch.autocast(device.type, reduced, enabled=reduced is not None):
             yield
     finally:
         for switch, value in zip(switches, before, strict=True):

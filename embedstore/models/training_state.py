@@ -43,7 +43,7 @@ def save_checkpoint(folder: Path, network: nn.Module, spec: ConvNetSpec | AwdLst
     _write_json(folder / "special_tokens_map.json", _ROLES)
     _write_json(folder / "tokenizer_config.json", {**_ROLES, "tokenizer_class": "PreTrainedTokenizerFast"})
     _write_json(folder / "tokenizer.json", _tokenizer())
-    _write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
+    write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
 
 
 def save_state(file: Path, network: nn.Module, optimizer: torch.optim.Optimizer, run: dict[str, Any]) -> None:
@@ -61,7 +61,7 @@ def save_state(file: Path, network: nn.Module, optimizer: torch.optim.Optimizer,
     tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{name}": tensor for name, tensor in state.items()}
-    _write_tensors(file, tensors, {"run": json.dumps(run)})
+    write_tensors(file, tensors, {"run": json.dumps(run)})
 
 
 def load_state(
@@ -159,8 +159,18 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file that is either the old or the new one, whenever the run ends."""
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file that is either the old or the new one, whenever the run ends.
+
+    Parameters
+    ----------
+    path
+        The file.
+    tensors
+        By name, on any device.
+    metadata
+        Texts by name.
+    """
     part = path.with_name(path.name + ".part")
     # Copies: safetensors refuses tensors that share memory, as the two ends of a tied embedding do.
     save_file(
