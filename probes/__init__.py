@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from probes.comparison import compare, comparison_table, seed_interval
     from probes.dataset import ProbeData
     from probes.experiment import run_probe
+    from probes.finetuning import FinetuneResult, finetune
+    from probes.ia3_probe import IA3Probe
     from probes.layers import layer_profile
     from probes.linear import LogisticProbe, MajorityProbe, RidgeProbe
     from probes.plots import plot_confusion, plot_layers, plot_reliability, plot_results
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
     from probes.predictions import list_predictions, open_predictions
     from probes.probe import CNNProbe, NetworkProbe
     from probes.results import ProbeResult, plot_history, read_results, save_history
+    from probes.slots import SlotProbe, SlotRidgeProbe
     from probes.specs import Spec
+    from probes.structure import structure_table
     from probes.sweep_file import read_sweep
     from probes.sweeping import sweep
     from probes.tables import results_table
@@ -35,15 +39,20 @@ if TYPE_CHECKING:
 _HOME = {
     "CNN": "probes.cnn",
     "CNNProbe": "probes.probe",
+    "FinetuneResult": "probes.finetuning",
+    "IA3Probe": "probes.ia3_probe",
     "LogisticProbe": "probes.linear",
     "MajorityProbe": "probes.linear",
     "NetworkProbe": "probes.probe",
     "ProbeData": "probes.dataset",
     "ProbeResult": "probes.results",
     "RidgeProbe": "probes.linear",
+    "SlotProbe": "probes.slots",
+    "SlotRidgeProbe": "probes.slots",
     "Spec": "probes.specs",
     "compare": "probes.comparison",
     "comparison_table": "probes.comparison",
+    "finetune": "probes.finetuning",
     "gene_track_table": "probes.predicted",
     "layer_profile": "probes.layers",
     "list_predictions": "probes.predictions",
@@ -60,21 +69,27 @@ _HOME = {
     "run_probe": "probes.experiment",
     "save_history": "probes.results",
     "seed_interval": "probes.comparison",
+    "structure_table": "probes.structure",
     "sweep": "probes.sweeping",
 }
 
 __all__ = [
     "CNN",
     "CNNProbe",
+    "FinetuneResult",
+    "IA3Probe",
     "LogisticProbe",
     "MajorityProbe",
     "NetworkProbe",
     "ProbeData",
     "ProbeResult",
     "RidgeProbe",
+    "SlotProbe",
+    "SlotRidgeProbe",
     "Spec",
     "compare",
     "comparison_table",
+    "finetune",
     "gene_track_table",
     "layer_profile",
     "list_predictions",
@@ -91,6 +106,7 @@ __all__ = [
     "run_probe",
     "save_history",
     "seed_interval",
+    "structure_table",
     "sweep",
 ]
 

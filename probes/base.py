@@ -127,6 +127,15 @@ class Probe(BaseEstimator):  # type: ignore[misc]
         """
         return {}
 
+    def columns(self) -> dict[str, Any]:
+        """Return what the row of a result says of this kind of probe besides what it says of all.
+
+        Returns
+        -------
+        dict
+        """
+        return {}
+
     def recipe(self) -> dict[str, Any]:
         """Return the parameters that decide the numbers: all but device and progress.
 
@@ -373,6 +382,10 @@ PROBES = {
     "basset": ProbeKind("Basset on one-hot letters", _NETWORK, {"network": "basset"}, True),
     "ridge": ProbeKind("ridge regression on means, solved exactly", "probes.linear:RidgeProbe", {}, False),
     "logistic": ProbeKind("logistic regression on means", "probes.linear:LogisticProbe", {}, False),
+    "slots": ProbeKind(
+        "logistic regression on residues, a head per slot of a token", "probes.slots:SlotProbe", {}, False
+    ),
+    "slots_ridge": ProbeKind("ridge regression on residues, likewise", "probes.slots:SlotRidgeProbe", {}, False),
     "majority": ProbeKind("the most frequent label", "probes.linear:MajorityProbe", {}, False),
 }
 """Every kind of probe by name."""

@@ -48,7 +48,7 @@ def add_probe(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 # Written out, because the modules that know them take a second to import.
-_KINDS = "cnn, linear, mlp, attention, resnet, basset, ridge, logistic or majority"
+_KINDS = "cnn, linear, mlp, attention, resnet, basset, ridge, logistic, slots, slots_ridge or majority"
 _ARGUMENTS = ("store", "task", "model", "probe", "recipe", "out", "fold", "allow_partial", "predictions")
 _RECIPE = ("epochs", "batch_size", "learning_rate", "hidden", "patience", "seed", "device")
 

@@ -67,12 +67,18 @@ def can(probe: str, level: str, kind: str) -> bool:
 
 
 ONE_EACH = [("nucleotide", "class"), ("bin", "multilabel"), ("sequence", "value")]
+OF_RESIDUES = ("slots", "slots_ridge")  # labels of codons: tests/probes/test_slots.py
 SHARED = ("mlp", "attention", "resnet", "basset")  # with the CNN: training, loss and metric of every task
 
 
 @pytest.mark.parametrize(
     ("probe", "level", "kind"),
-    [(probe, *task) for probe in PROBES for task in (ONE_EACH if probe in SHARED else TASKS)],
+    [
+        (probe, *task)
+        for probe in PROBES
+        if probe not in OF_RESIDUES
+        for task in (ONE_EACH if probe in SHARED else TASKS)
+    ],
 )
 def test_every_probe_on_every_task(probe: str, level: str, kind: str, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(Figure, "savefig", lambda _, path: path.touch())  # drawing takes longer than all the rest
