@@ -1,0 +1,150 @@
+"""The command `embedstore melting-point`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import argparse
+
+    import pandas as pd
+
+    from analysis.melting_point.data import StudyData
+    from analysis.melting_point.study import Study
+
+
+def add_melting_point(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add `embedstore melting-point` to the command line.
+
+    Parameters
+    ----------
+    commands
+        What ``ArgumentParser.add_subparsers`` gave.
+    """
+    text = "ask what a model of coding sequences knows of melting points: species, codon usage or the order of codons"
+    parser = commands.add_parser("melting-point", help=text, description=f"{text}. See docs/melting_point.md.")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--world", metavar="W", help="simulate: mixed, species_only, local_only or gc_only")
+    source.add_argument("--store", metavar="S", help="read the pooled embeddings of a store")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for tables, figures and study.json")
+    parser.add_argument("--task", default="melting_point", metavar="T", help="with --store (default: %(default)s)")
+    parser.add_argument("--protein-task", metavar="T", help="with --store (default: TASK.protein)")
+    parser.add_argument("--protein-model", metavar="M", help="with --store: model of the proteins")
+    parser.add_argument("--coding-models", nargs="+", metavar="M", help="models of the coding sequences")
+    parser.add_argument("--samples", type=int, default=1500, help="with --world: genes (default: %(default)s)")
+    parser.add_argument("--test", type=int, default=500, help="with --world: test samples (default: %(default)s)")
+    parser.add_argument("--permutations", type=int, default=5, help="with --world: seeds (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="with --world: of the world (default: %(default)s)")
+    parser.add_argument(
+        "--language-model",
+        action="store_true",
+        help="with --world: train a language model, too",
+    )
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="draws of folds (default: %(default)s)")
+    parser.add_argument("--draws", type=int, default=2000, metavar="N", help="bootstrap draws (default: %(default)s)")
+    parser.add_argument("--partition-only", action="store_true", help="leave out what else is asked about species")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """Run the study, write it and print what it says."""
+    from analysis.melting_point.study import melting_point_study
+    from analysis.melting_point.study_files import write_study
+
+    arms = None
+    if arguments.world:
+        from analysis.melting_point.simulated import CODING_MODELS, simulate_studies, transplanted
+
+        studies = simulate_studies(
+            arguments.world,
+            arguments.out,
+            seed=arguments.seed,
+            samples=arguments.samples,
+            test=arguments.test,
+            permutations=arguments.permutations,
+            coding_models=arguments.coding_models or CODING_MODELS,
+            language_model=arguments.language_model,
+        )
+        arms = None if arguments.partition_only else transplanted(studies)
+    else:
+        studies = _read(arguments)
+    study = melting_point_study(
+        studies,
+        seeds=range(arguments.seeds),
+        draws=arguments.draws,
+        species_analyses=not arguments.partition_only,
+        arms=arms,
+        progress=True,
+    )
+    source = {name: getattr(arguments, name) for name in ("world", "store", "task", "seed")}
+    folder = write_study(study, arguments.out, source=source)
+    print(_summary(study))
+    print(f"\nTables, figures and study.json are in {folder}.")
+    return 0
+
+
+def _read(arguments: argparse.Namespace) -> dict[str, StudyData]:
+    """Read the study of each model from a store."""
+    from analysis.melting_point.data import read_study
+    from embedstore import open_store
+    from embedstore.errors import InputError
+
+    if not arguments.coding_models or not arguments.protein_model:
+        raise InputError("--store needs --protein-model and --coding-models: what the tasks were embedded with.")
+    store = open_store(arguments.store)
+    return {
+        name: read_study(
+            store,
+            arguments.task,
+            coding_model=name,
+            protein_model=arguments.protein_model,
+            protein_task=arguments.protein_task,
+        )
+        for name in arguments.coding_models
+    }
+
+
+def _summary(study: Study) -> str:
+    """Return the verdict, its evidence, and the terms."""
+    from analysis.melting_point.verdict import NOTE, RULE
+
+    lines = [
+        _size(study),
+        "\nTerms of the partition, R2 within species (95 % interval)",
+        _terms(study.tables["partition"]),
+        "\nEvidence",
+        _evidence(study.tables["evidence"]),
+        f"\nThe rule: {RULE}",
+        f"\nVerdict: {study.verdict.conclusion}",
+        study.verdict.text,
+        NOTE,
+    ]
+    if study.missing:
+        lines += ["\nNot in this study", *(f"  {name}: {why}" for name, why in study.missing.items())]
+    return "\n".join(lines)
+
+
+def _size(study: Study) -> str:
+    """Return how many samples there are, and what the species alone explains."""
+    about = study.settings
+    return (
+        f"{about['train']:,} training and {about['test']:,} test samples of {about['species']} species; the species "
+        f"mean alone has R2 {about['species_share']:.3f}."
+    )
+
+
+def _terms(partition: pd.DataFrame) -> str:
+    """Return one line for each term, one column for each model."""
+    rows = partition[partition["measure"] == "within"]
+    text = [f"{row.estimate:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in rows.itertuples()]
+    shown = rows.assign(text=text)
+    table = shown.pivot_table(index="contrast", columns="model", values="text", aggfunc="first", sort=False)
+    return table.rename_axis(None).rename_axis(None, axis=1).to_string()
+
+
+def _evidence(evidence: pd.DataFrame) -> str:
+    """Return the criteria, and whether they hold."""
+    shown = evidence.assign(holds=evidence["holds"].map({True: "yes", False: "no"}))
+    numbers = ["estimate", "low", "high"]
+    shown[numbers] = shown[numbers].map("{:+.3f}".format, na_action="ignore").fillna("")
+    return shown.to_string(index=False)

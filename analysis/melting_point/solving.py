@@ -1,0 +1,135 @@
+"""Ridge regressions without some of the samples, solved in the basis in which the sums of all are a diagonal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from probes.gram import Gram, solve_ridge
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+DIRECT = 256
+"""Up to so many channels an eigendecomposition without the samples is as fast as steps towards the solution."""
+
+_STEPS = 80
+_TOLERANCE = 1e-7
+_RANK = 1e-11
+
+
+def rotation(z: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Find the basis in which the sums of products of some rows are a diagonal.
+
+    Parameters
+    ----------
+    z
+        (sample, channel) float64.
+
+    Returns
+    -------
+    value, basis : numpy.ndarray
+        (r,) eigenvalues of z'z above rounding and (channel, r) their vectors, from z'z or zz', whichever is smaller.
+    """
+    wide = z.shape[1] > z.shape[0]
+    value, vector = np.linalg.eigh(z @ z.T if wide else z.T @ z)
+    kept = value > _RANK * max(value.max(initial=0), 1.0)
+    value, vector = value[kept], vector[:, kept]
+    return value, (z.T @ vector) / np.sqrt(value) if wide else vector
+
+
+def inverse_of(square: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the pseudo-inverse of a symmetric matrix.
+
+    Parameters
+    ----------
+    square
+        (column, column) float64.
+
+    Returns
+    -------
+    numpy.ndarray
+        (column, column) float64; where columns add up to others, it gives the shortest solution.
+    """
+    return np.asarray(np.linalg.pinv(square, rcond=_RANK, hermitian=True))
+
+
+def solve_without(
+    x: NDArray[np.float64],
+    value: NDArray[np.float64],
+    cross: NDArray[np.float64],
+    inverse: NDArray[np.float64],
+    right: NDArray[np.float64],
+    alphas: NDArray[np.float64],
+    n: int,
+) -> NDArray[np.float64]:
+    """Solve ridge regressions of all samples but some, for many penalties.
+
+    Parameters
+    ----------
+    x
+        (sample left out, channel) float64, in the basis of `rotation`.
+    value
+        (channel,) float64, eigenvalues of the sums of products of all samples.
+    cross, inverse
+        (channel, column) products of the channels with unpenalised columns, of the samples that stay, and (column,
+        column) pseudo-inverse of the products of these columns among themselves.
+    right
+        (channel, target) float64, products with the labels, of the samples that stay.
+    alphas
+        (penalty,) float64.
+    n
+        Samples in all.
+
+    Returns
+    -------
+    numpy.ndarray
+        (channel, penalty, target) float64: c of (diagonal of value - x'x - cross inverse cross' + penalty) c = right.
+    """
+    if len(value) > DIRECT:
+        found = _conjugate(x, value, cross, inverse, right, alphas, 1 - len(x) / n)
+        if found is not None:
+            return found
+    nothing = np.zeros(len(value))
+    xx = np.diag(value) - x.T @ x - cross @ inverse @ cross.T
+    gram = Gram(n - len(x), nothing, nothing, np.zeros(right.shape[1]), xx, right, np.zeros(right.shape[1]))
+    return solve_ridge(gram, alphas, scale=False)[0].transpose(1, 0, 2)
+
+
+def _conjugate(
+    x: NDArray[np.float64],
+    value: NDArray[np.float64],
+    cross: NDArray[np.float64],
+    inverse: NDArray[np.float64],
+    right: NDArray[np.float64],
+    alphas: NDArray[np.float64],
+    share: float,
+) -> NDArray[np.float64] | None:
+    """Solve for all penalties and targets at once by conjugate gradients; None where they need too many steps.
+
+    Source: Golub and Van Loan 2013, algorithm 11.5.1. The diagonal times the share of the samples in the training part
+    is what the matrix would be if the part held out were like the whole.
+    """
+    targets = right.shape[1]
+    penalty = np.repeat(alphas, targets)
+    wanted = np.tile(right, (1, len(alphas)))
+    diagonal = share * value[:, None] + penalty
+    found = np.zeros_like(wanted)
+    left = wanted.copy()
+    step = left / diagonal
+    size = np.einsum("ck,ck->k", left, step)
+    enough = _TOLERANCE**2 * size
+    for _ in range(_STEPS):
+        going = size > enough
+        if not going.any():
+            return found.reshape(len(value), len(alphas), targets)
+        ahead = step[:, going]
+        product = (value[:, None] + penalty[going]) * ahead - x.T @ (x @ ahead) - cross @ (inverse @ (cross.T @ ahead))
+        length = size[going] / np.einsum("ck,ck->k", ahead, product)
+        found[:, going] += length * ahead
+        left[:, going] -= length * product
+        guess = left[:, going] / diagonal[:, going]
+        former, size[going] = size[going], np.einsum("ck,ck->k", left[:, going], guess)
+        step[:, going] = guess + size[going] / former * ahead
+    return None

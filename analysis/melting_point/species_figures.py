@@ -1,0 +1,368 @@
+"""Figures of the analyses of species: every function draws on a matplotlib Axes and returns it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from analysis.melting_point.transplant import ALL
+from analysis.melting_point.within import OVERALL
+from analysis.plots import COLOURS, SEQUENCE, new_axes
+from embedstore.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+_MARKS = "osD^v"
+
+
+def plot_decodability(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draw how well species can be told from each embedding, against guessing the most frequent one.
+
+    Parameters
+    ----------
+    table
+        From `analysis.melting_point.species.species_decodability`; drawn from top to bottom.
+    ax
+        Where to draw, default a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = ax or new_axes(5.5, 1.1 + 0.42 * len(table))
+    place = -np.arange(len(table), dtype=np.float64)
+    value, low, high = _numbers(table, "accuracy", "low", "high")
+    ax.barh(place, value, height=0.6, color=COLOURS["blue"])
+    ax.errorbar(value, place, xerr=[value - low, high - value], fmt="none", ecolor="black", capsize=3, linewidth=1)
+    for where, number, end in zip(place.tolist(), value.tolist(), high.tolist(), strict=True):
+        ax.text(end + 0.015, where, f"{number:.2f}", va="center", fontsize="small")
+    guess = float(table["majority"].iloc[0])
+    ax.axvline(guess, color=COLOURS["vermillion"], linestyle="--", label=f"most frequent species, {guess:.2f}")
+    ax.set_yticks(place, table["features"].tolist())
+    ax.set(xlabel="accuracy of telling the species (95 % interval)", xlim=(0, 1.12))
+    return _finished(ax)
+
+
+def plot_erasure(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draw total R2 and accuracy of telling species before and after species are erased, as arrows.
+
+    Parameters
+    ----------
+    table
+        From `analysis.melting_point.erasure.species_erased`.
+    ax
+        Where to draw, default a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        One arrow per features, from before to after; the vertical line is the share of the most frequent species.
+    """
+    ax = ax or new_axes(5.5, 4)
+    for number, row in enumerate(table.to_dict("records")):
+        colour = SEQUENCE[number % len(SEQUENCE)]
+        begin = (row["accuracy_before"], row["r2_before"])
+        end = (row["accuracy_after"], row["r2_after"])
+        ax.annotate("", end, begin, arrowprops={"arrowstyle": "->", "color": colour, "linewidth": 1.4})
+        ax.plot(*begin, _MARKS[number % 5], color=colour, markersize=7, label=row["features"])
+        ax.plot(*end, _MARKS[number % 5], color=colour, markersize=7, markerfacecolor="white")
+    guess = float(table["majority"].iloc[0])
+    ax.axvline(guess, color="0.5", linestyle="--", linewidth=0.8)
+    ax.axhline(0, color="black", linewidth=0.8)
+    ax.set(
+        xlabel="accuracy of telling the species",
+        ylabel="R2 of melting points, in total",
+        title="filled: as it is; open: species erased",
+        xlim=(0, 1.05),
+    )
+    ax.title.set_fontsize("small")
+    return _finished(ax, above=1.07)
+
+
+def plot_left_out(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draw the bias on each species that was left out against that of the mean of the others.
+
+    Parameters
+    ----------
+    table
+        From `analysis.melting_point.left_out.leave_one_species_out`.
+    ax
+        Where to draw, default a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        On the diagonal a model knows no more of a new species than the mean of the others; on the horizontal line it is
+        right on average.
+    """
+    ax = ax or new_axes(5, 4.6)
+    for number, (name, own) in enumerate(table.groupby("features", sort=False)):
+        colour = SEQUENCE[number % len(SEQUENCE)]
+        ax.plot(
+            own["expected"], own["bias"], _MARKS[number % 5], color=colour, markersize=6, alpha=0.8, label=str(name)
+        )
+    ends = np.array([table["expected"].min(), table["expected"].max()])
+    ax.plot(ends, ends, color="0.5", linestyle="--", linewidth=0.9)
+    ax.axhline(0, color="black", linewidth=0.8)
+    ax.set(
+        xlabel="mean of the other species less that of the one left out (°C)",
+        ylabel="bias of predictions for it (°C)",
+    )
+    return _finished(ax)
+
+
+def plot_per_species(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draw the rank correlation within each species, and their random-effects mean, as a forest plot.
+
+    Parameters
+    ----------
+    table
+        From `analysis.melting_point.within.per_species`.
+    ax
+        Where to draw, default a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    return _forest(table, "spearman", "features", "Spearman correlation within species (95 % interval)", ax)
+
+
+def plot_codon_bias(table: pd.DataFrame, ax: Axes | None = None, *, fixed: str | None = None) -> Axes:
+    """Draw the partial correlations of melting points with codon adaptation and GC3 as a forest plot.
+
+    Parameters
+    ----------
+    table
+        From `analysis.melting_point.within.codon_bias_correlations`.
+    ax
+        Where to draw, default a new figure.
+    fixed
+        What is held fixed, default species and amino acids.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    InputError
+        The table has nothing of `fixed`.
+    """
+    wanted = "species, amino acids" if fixed is None else fixed
+    rows = table[table["fixed"] == wanted]
+    if rows.empty:
+        raise InputError(f"nothing is held fixed as {wanted!r}; there are {', '.join(table['fixed'].unique())}.")
+    names = {"cai": "codon adaptation (CAI)", "gc3": "GC3"}
+    shown = rows.assign(variable=rows["variable"].map(names))
+    return _forest(shown, "r", "variable", "partial correlation with the melting point (95 % interval)", ax)
+
+
+def plot_transplant(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draw the slope of each donor, and of all, between no use of species (0) and nothing but species (1).
+
+    Parameters
+    ----------
+    table
+        From `analysis.melting_point.transplant.transplant`; drawn from top to bottom.
+    ax
+        Where to draw, default a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Where slopes are refused, the reason stands in their place.
+    """
+    rows = table.sort_values("donor", key=lambda names: names == ALL, kind="stable").reset_index(drop=True)
+    ax = ax or new_axes(5.5, 1.2 + 0.36 * len(rows))
+    place = -np.arange(len(rows), dtype=np.float64)
+    value, low, high = _numbers(rows, "slope", "low", "high")
+    _points(ax, [value, low, high], place, 0, "")
+    for line, name in ((0.0, "0: species not used"), (1.0, "1: species only")):
+        ax.axvline(line, color="0.5", linestyle=":" if line else "--", linewidth=1, label=name)
+    if np.isnan(value).all():
+        reason = str(rows["note"].iloc[0]).replace(": ", ":\n").replace(", ", ",\n")
+        ax.text(0.5, 0.5, reason, ha="center", va="center", transform=ax.transAxes, fontsize="small")
+        ax.set_xlim(-0.2, 1.2)
+    ax.set_yticks(place, ["all donors" if name == ALL else name for name in rows["donor"]], fontsize="small")
+    ax.set(xlabel="predicted change / difference of species means")
+    return _finished(ax)
+
+
+def plot_controls(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draw the R2 within species of every control, which must not lie above 0.
+
+    Parameters
+    ----------
+    table
+        From `analysis.melting_point.controls.control_table`.
+    ax
+        Where to draw, default a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        With species beside the features only: without it a model that does not know species is far below 0.
+    """
+    rows = table[table["features"].str.endswith("+species")]
+    controls = list(dict.fromkeys(rows["control"]))
+    ax = ax or new_axes(6, 1.2 + 0.5 * len(controls))
+    names = list(dict.fromkeys(rows["features"]))
+    for number, name in enumerate(names):
+        own = rows[rows["features"] == name].set_index("control").reindex(controls)
+        place = -np.arange(len(controls)) + _offset(number, len(names))
+        _points(ax, _numbers(own, "r2_within", "within_low", "within_high"), place, number, name)
+    ax.axvline(0, color="black", linewidth=0.8)
+    ax.set_yticks(-np.arange(len(controls)), controls, fontsize="small")
+    ax.set(xlabel="R2 within species (95 % interval)")
+    reach = max(0.05, float(np.nanmax(np.abs(rows[["within_low", "within_high"]].to_numpy()))) * 1.1)
+    ax.set_xlim(-reach, reach)
+    return _finished(ax, columns=2)
+
+
+def _forest(table: pd.DataFrame, value: str, by: str, label: str, ax: Axes | None) -> Axes:
+    """Draw numbers of species with intervals, their mean below a line."""
+    species = [name for name in dict.fromkeys(table["species"]) if name != OVERALL]
+    ax = ax or new_axes(6, 1.2 + 0.42 * (len(species) + 1))
+    place = -np.append(np.arange(len(species)), len(species) + 0.4)
+    names = list(dict.fromkeys(table[by]))
+    for number, name in enumerate(names):
+        own = table[table[by] == name].set_index("species").reindex([*species, OVERALL])
+        where = place + _offset(number, len(names))
+        _points(ax, _numbers(own, value, "low", "high"), where, number, str(name))
+    ax.axvline(0, color="black", linewidth=0.8)
+    ax.axhline(place[-1] + 0.7, color="0.7", linewidth=0.8)
+    ax.set_yticks(place, [*species, OVERALL], fontsize="small")
+    ax.set(xlabel=label)
+    return _finished(ax, columns=2)
+
+
+def _numbers(table: pd.DataFrame, *columns: str) -> list[NDArray[np.float64]]:
+    return [table[name].to_numpy(np.float64) for name in columns]
+
+
+def _points(
+    ax: Axes,
+    numbers: list[NDArray[np.float64]],
+    place: NDArray[np.floating],
+    number: int,
+    name: str,
+) -> None:
+    """Draw numbers with lower and upper ends in a colour and shape of their own."""
+    value, low, high = numbers
+    ax.errorbar(
+        value,
+        place,
+        xerr=[value - low, high - value],
+        fmt=_MARKS[number % 5],
+        color=SEQUENCE[number % len(SEQUENCE)],
+        capsize=3,
+        markersize=5,
+        linewidth=1.2,
+        label=name or None,
+    )
+
+
+def _offset(number: int, many: int) -> float:
+    """Return how far one of several stands from the middle of its row."""
+    return ((many - 1) / 2 - number) * min(0.22, 0.7 / many)
+
+
+def _finished(ax: Axes, *, columns: int = 3, above: float = 1.0) -> Axes:
+    """Put the legend above, and take away what says nothing."""
+    ax.legend(loc="lower left", bbox_to_anchor=(0, above), ncols=columns, frameon=False, fontsize="small")
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+class SpeciesFigure(NamedTuple):
+    """A figure of one table of a study.
+
+    Attributes
+    ----------
+    table
+        Name of the table, also that of the figure.
+    caption
+        What can be seen.
+    draw
+        Takes the table of one model, and an Axes.
+    """
+
+    table: str
+    caption: str
+    draw: Callable[[pd.DataFrame, Axes], Axes]
+
+
+SPECIES_FIGURES = (
+    SpeciesFigure(
+        "decodability", "How often the species of a test sample is told right from its embedding.", plot_decodability
+    ),
+    SpeciesFigure(
+        "erased",
+        "What is left of R2 when nothing linear in an embedding tells the species: arrows lead from the embedding as "
+        "it is to the erased one, which must stand on the dashed line, the share of the most frequent species.",
+        plot_erasure,
+    ),
+    SpeciesFigure(
+        "left_out",
+        "Bias on species that were left out. On the dashed line a model predicts for a new species what the mean of "
+        "the others would; on the horizontal one it is right on average.",
+        plot_left_out,
+    ),
+    SpeciesFigure(
+        "by_species",
+        "Rank correlation within each species, and the random-effects mean (DerSimonian and Laird, Hartung and Knapp).",
+        plot_per_species,
+    ),
+    SpeciesFigure(
+        "transplant",
+        "How far predictions follow the mean of the species whose codons a protein is written with: 1 is all the way.",
+        plot_transplant,
+    ),
+    SpeciesFigure(
+        "usage",
+        "Codon adaptation and GC3 against melting points within species, amino acids and length held fixed.",
+        plot_codon_bias,
+    ),
+    SpeciesFigure("controls", "Labels and features that cannot say anything must not lie above 0.", plot_controls),
+)
+"""Figures by the name of the table of `analysis.melting_point.study.CAPTIONS` that they show."""
+
+
+def save_species_figures(tables: Mapping[str, pd.DataFrame], folder: Path) -> dict[str, str]:
+    """Draw what tables of a study there are, one figure for each model.
+
+    Parameters
+    ----------
+    tables
+        Name -> table, with a column ``model``.
+    folder
+        Where ``<table>_<number of the model>.png`` is written, its numbers as CSV beside it.
+
+    Returns
+    -------
+    dict of str to str
+        Name of the figure -> caption.
+    """
+    from matplotlib.figure import Figure
+
+    from analysis.plots import save_figure
+
+    captions = {}
+    for one in SPECIES_FIGURES:
+        models = list(dict.fromkeys(tables[one.table]["model"])) if one.table in tables else []
+        for number, model in enumerate(models):
+            own = tables[one.table].query("model == @model")
+            figure = Figure(figsize=(6.5, 4.2), layout="constrained")
+            one.draw(own, figure.subplots())
+            name = f"{one.table}_{number}"
+            save_figure(figure, folder / f"{name}.png", own)
+            captions[name] = f"{one.caption} Model: {model}." if len(models) > 1 else one.caption
+    return captions

@@ -1,0 +1,178 @@
+"""A melting-point study in a folder: its tables as CSV, its figures, and what it says as JSON."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from analysis.melting_point.figures import (
+    SHOWN,
+    plot_partition,
+    plot_strategies,
+    plot_total_and_within,
+    plot_window_curve,
+)
+from analysis.melting_point.inference import MEASURES
+from analysis.melting_point.species_figures import (
+    plot_codon_bias,
+    plot_controls,
+    plot_decodability,
+    plot_erasure,
+    plot_left_out,
+    plot_per_species,
+    plot_transplant,
+)
+from analysis.melting_point.study import CAPTIONS, Study
+from analysis.melting_point.verdict import NOTE, RULE, Verdict
+from embedstore.errors import CorruptError, NotInStoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+STUDY_FILE = "study.json"
+"""What the verdict is, and which tables and figures there are; written last."""
+
+
+def write_study(study: Study, out: str | Path, *, source: dict[str, Any] | None = None) -> Path:
+    """Write a study: tables as CSV, figures as PNG with their numbers beside them, ``study.json`` last.
+
+    Parameters
+    ----------
+    study
+        From `analysis.melting_point.study.melting_point_study`.
+    out
+        Folder, made where it is not there; files of the same names are replaced.
+    source
+        What the study was made from, to be kept beside it.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder.
+    """
+    folder = Path(out)
+    (folder / "tables").mkdir(parents=True, exist_ok=True)
+    (folder / STUDY_FILE).unlink(missing_ok=True)
+    for name, table in study.tables.items():
+        table.to_csv(folder / "tables" / f"{name}.csv", index=False)
+    figures = _draw(study, folder / "figures")
+    record = {
+        "kind": "melting_point_study",
+        "conclusion": study.verdict.conclusion,
+        "verdict": study.verdict.text,
+        "rule": RULE,
+        "note": NOTE,
+        "settings": study.settings,
+        "source": source or {},
+        "tables": {name: {"file": f"tables/{name}.csv", "caption": CAPTIONS[name]} for name in study.tables},
+        "figures": {name: {"file": f"figures/{name}.png", "caption": caption} for name, caption in figures.items()},
+        "missing": study.missing,
+    }
+    (folder / STUDY_FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return folder
+
+
+def read_written_study(folder: str | Path) -> Study:
+    """Read a study that `write_study` wrote.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+
+    Returns
+    -------
+    Study
+
+    Raises
+    ------
+    NotInStoreError
+        There is no finished study.
+    CorruptError
+        A table that ``study.json`` names is gone, or the file itself is damaged.
+    """
+    file = Path(folder) / STUDY_FILE
+    if not file.exists():
+        raise NotInStoreError(
+            f"{folder} holds no finished study ({STUDY_FILE}); `embedstore melting-point` writes one."
+        )
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        paths = {name: Path(folder) / one["file"] for name, one in record["tables"].items()}
+        tables = {name: _table(path) for name, path in paths.items()}
+        verdict = Verdict(record["conclusion"], record["verdict"], tables["evidence"])
+        return Study(tables, verdict, record["missing"], record["settings"])
+    except (OSError, ValueError, KeyError) as error:
+        raise CorruptError(
+            f"{file}: the study cannot be read: {error!r}. Delete the folder and run it again."
+        ) from error
+
+
+def _table(path: Path) -> pd.DataFrame:
+    """Read a table; a column of texts that are all empty would come back as numbers."""
+    import pandas as pd
+
+    table = pd.read_csv(path)
+    texts = [name for name in ("flag", "missing", "note", "remark") if name in table]
+    return table.assign(**{name: table[name].astype(object).mask(table[name].isna(), "") for name in texts})
+
+
+def _draw(study: Study, folder: Path) -> dict[str, str]:
+    """Draw and write all figures; return their names and captions."""
+    from analysis.plots import save_figure
+
+    tables, first = study.tables, str(study.tables["scores"]["model"].iloc[0])
+    shown = tables["scores"][tables["scores"]["model"] == first].set_index("name")
+    shown = shown.reindex([name for name in SHOWN if name in shown.index]).reset_index()
+    wanted = {
+        "total_and_within": _Figure(f"R2 in total and within species ({first}).", shown, plot_total_and_within, 4.4)
+    }
+    for measure, where in zip(MEASURES, ("within species", "in total"), strict=True):
+        bars, terms = partial(plot_strategies, measure=measure), partial(plot_partition, measure=measure)
+        caption = f"R2 {where} under each codon strategy, species beside the embedding."
+        wanted[f"partition_{measure}"] = _Figure(f"What each part adds to R2 {where}.", tables["partition"], terms, 3.6)
+        wanted[f"strategies_{measure}"] = _Figure(caption, tables["scores"], bars, 3.6)
+    if len(tables["window_curve"]):
+        caption = "R2 within species lost by permuting codons in windows."
+        wanted["window_curve"] = _Figure(caption, tables["window_curve"], plot_window_curve, 3.6)
+    for name, draw in _SPECIES_FIGURES.items():
+        if name in tables:
+            own = tables[name][tables[name]["model"] == first].drop(columns="model").reset_index(drop=True)
+            wanted[name] = _Figure(f"{CAPTIONS[name]} ({first})", own, draw, 1.6 + 0.3 * min(len(own), 20))
+    for name, one in wanted.items():
+        figure = _new_figure(7, one.height)
+        one.draw(one.table, figure.subplots())
+        save_figure(figure, folder / f"{name}.png", one.table)
+    return {name: one.caption for name, one in wanted.items()}
+
+
+class _Figure(NamedTuple):
+    """A figure that is to be drawn, so many inches high."""
+
+    caption: str
+    table: pd.DataFrame
+    draw: Callable[[pd.DataFrame, Axes], Axes]
+    height: float
+
+
+_SPECIES_FIGURES: dict[str, Callable[[pd.DataFrame, Axes], Axes]] = {
+    "decodability": plot_decodability,
+    "erased": plot_erasure,
+    "left_out": plot_left_out,
+    "by_species": plot_per_species,
+    "usage": plot_codon_bias,
+    "transplant": plot_transplant,
+    "controls": plot_controls,
+}
+
+
+def _new_figure(width: float, height: float) -> Any:
+    """Return a figure of so many inches that belongs to no window."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")

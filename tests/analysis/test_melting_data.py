@@ -1,0 +1,155 @@
+"""Studies read from a store, and what cannot be one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from analysis.melting_point.data import StudyData, check_study, read_study, recoded_names
+from embedstore import embed, open_store
+from embedstore.coding.recoding import recoded_task
+from embedstore.errors import InputError, NotInStoreError
+from embedstore.models import load
+from embedstore.simulated_coding import coding_world
+from embedstore.tasks import from_sequences
+from embedstore.tasks.coding import coding_task, protein_task
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Coding sequences, two permutations, one recoding in windows, and the proteins, embedded."""
+    world = coding_world("mixed", samples=80, test=20, species=3, lengths=(20, 30))
+    made = open_store(tmp_path_factory.mktemp("study") / "store.zarr", mode="a")
+    task = coding_task(world.data, "melting_point")
+    made.add_task(task)
+    made.add_task(protein_task(world.data, "melting_point.protein"))
+    for strategy, seeds in (("permuted", 2), ("window_permuted(4)", 1)):
+        for seed in range(seeds):
+            made.add_task(recoded_task(task, strategy, seed=seed))
+    for name in made.tasks():
+        model = load("amino_acid" if name.endswith("protein") else "codon_composition")
+        embed(made, name, model, keep="pooled", progress=False)
+    return made
+
+
+def test_a_study_is_what_the_store_holds(store):
+    data = read_study(store, coding_model="codon_composition", protein_model="amino_acid")
+    assert list(data.features) == ["protein", "true", "permuted", "window_permuted(4)"]
+    assert data.models == {"coding": "codon_composition", "protein": "amino_acid"}
+    seeds = [store.embedding(f"melting_point.permuted.seed{seed}", "codon_composition").pooled() for seed in range(2)]
+    assert not np.array_equal(*seeds)
+    np.testing.assert_allclose(data.features["permuted"], (seeds[0] + seeds[1]) / 2, rtol=1e-6)
+    np.testing.assert_array_equal(data.by_seed["permuted"][1], seeds[1])
+    assert data.features["true"].dtype == np.float32
+    labels = store.labels("melting_point")
+    np.testing.assert_allclose(data.y, labels.values.ravel(), rtol=1e-6)
+    assert (data.train.sum(), data.test.sum()) == (60, 20)
+    assert data.sequences["cds"][3].tobytes() == store.sequences("melting_point")[3].tobytes()
+    assert len(data.sequences["protein"][0]) == len(data.sequences["cds"][0]) // 3 - 1
+    assert set(data.species) == {"species_1", "species_2", "species_3"}
+
+
+def test_seeds_and_strategies_can_be_chosen(store):
+    data = read_study(store, coding_model="codon_composition", strategies=["true", "permuted"], seeds=[1])
+    assert list(data.features) == ["true", "permuted"]
+    assert data.by_seed == {}
+    assert data.models == {"coding": "codon_composition"}
+    with pytest.raises(NotInStoreError, match=r"no task 'melting_point.permuted.seed7' \(1 of 2 seeds are missing\)"):
+        read_study(store, coding_model="codon_composition", strategies=["permuted"], seeds=[0, 7])
+    assert recoded_names(store, "melting_point", "uniform") == []
+    assert recoded_names(store, "melting_point", "true", [3]) == ["melting_point"]
+
+
+def test_a_task_that_is_no_study_is_refused(store, tmp_path):
+    with pytest.raises(InputError, match="has other samples, or another order, than the coding sequences"):
+        other = open_store(tmp_path / "store.zarr", mode="a")
+        columns = store.samples("melting_point")[["species"]][:4]
+        for name, ids in (("melting_point", "abcd"), ("melting_point.protein", "abdc")):
+            other.add_task(
+                from_sequences(
+                    name,
+                    ["ATG"] * 4,
+                    ids=list(ids),
+                    splits=["train"] * 3 + ["test"],
+                    labels=np.arange(4.0),
+                    record="melting_point",
+                    columns=columns,
+                )
+            )
+            embed(other, name, load("codon_composition"), keep="pooled", progress=False)
+        read_study(other, coding_model="codon_composition", protein_model="codon_composition")
+    other.add_task(
+        from_sequences(
+            "bare", ["ATG"] * 4, splits=["train"] * 3 + ["test"], labels=np.arange(4.0), record="melting_point"
+        )
+    )
+    with pytest.raises(InputError, match="task 'bare' has no column 'species'"):
+        read_study(other, "bare", coding_model="codon_composition")
+    other.add_task(from_sequences("unlabelled", ["ATG"] * 4, splits=["train"] * 4))
+    with pytest.raises(InputError, match="task 'unlabelled' has no labels"):
+        read_study(other, "unlabelled", coding_model="codon_composition")
+
+
+def test_unknown_species_and_groups_have_names(tmp_path):
+    import pandas as pd
+
+    store = open_store(tmp_path / "store.zarr", mode="a")
+    columns = pd.DataFrame({"species": ["x", "", "x", "y"], "group": ["g", "g", "", "h"]})
+    store.add_task(
+        from_sequences(
+            "melting_point",
+            ["ATG"] * 4,
+            ids=list("abcd"),
+            splits=["train"] * 3 + ["test"],
+            labels=np.arange(4.0),
+            record="melting_point",
+            columns=columns,
+        )
+    )
+    embed(store, "melting_point", load("codon_composition"), keep="pooled", progress=False)
+    data = read_study(store, coding_model="codon_composition")
+    assert data.species.tolist() == ["x", "unknown", "x", "y"]
+    assert data.group.tolist() == ["g", "g", "sample c", "h"]
+
+
+@pytest.fixture
+def small(store):
+    return read_study(store, coding_model="codon_composition", protein_model="amino_acid")
+
+
+def test_some_samples_and_other_labels(small):
+    kept = np.arange(80) % 2 == 0
+    half = small.rows(kept)
+    assert len(half.samples) == len(half.sequences["cds"]) == len(half.features["true"]) == 40
+    np.testing.assert_array_equal(half.by_seed["permuted"][0], small.by_seed["permuted"][0][kept])
+    assert half.samples["id"].tolist() == small.samples["id"][kept].tolist()
+    assert small.with_y(np.zeros(80)).y.tolist() == [0] * 80
+    assert small.y.any()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d._replace(samples=d.samples.drop(columns="group")), "samples have no column 'group'"),
+        (
+            lambda d: d._replace(features={"true": np.zeros((3, 2))}),
+            r"features 'true' are \(3, 2\); \(sample, channel\)",
+        ),
+        (lambda d: d._replace(sequences={"cds": []}), "0 of 'cds' for 80 samples"),
+        (lambda d: d._replace(by_seed={"permuted": [np.zeros((2, 2))]}), "2 of 'permuted' for 80 samples"),
+        (lambda d: d.with_y(np.where(np.arange(80) < 2, np.nan, 1)), "2 samples have no melting point: "),
+        (lambda d: d._replace(samples=d.samples.assign(split="dev")), r"splits are called \['dev'\]"),
+        (lambda d: d._replace(samples=d.samples.assign(split="test")), "no sample is in split 'train'"),
+        (lambda d: d._replace(samples=d.samples.assign(split="valid")), "no sample is in split 'test'"),
+        (lambda d: d._replace(samples=d.samples.assign(group="g")), "1 groups have training and test samples, .*'g'"),
+    ],
+)
+def test_what_is_no_study_is_refused(small, change, message):
+    assert isinstance(check_study(small), StudyData)
+    with pytest.raises(InputError, match=message):
+        check_study(change(small))
+
+
+def test_features_that_are_not_there(small):
+    with pytest.raises(InputError, match=r"no features 'permutd'. Did you mean 'permuted'\?"):
+        small.feature("permutd")

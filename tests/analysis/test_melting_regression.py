@@ -1,0 +1,239 @@
+"""Ridge with unpenalised blocks against scikit-learn, closed forms, and planted traps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LinearRegression, Ridge, RidgeCV
+from sklearn.model_selection import GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from analysis.melting_point import solving
+from analysis.melting_point.regression import (
+    PENALTIES,
+    Block,
+    fit_predict,
+    fit_ridge,
+    predict,
+    scaling,
+    standardise,
+)
+from embedstore.errors import InputError, NonFiniteError
+
+
+def problem(n=200, channels=30, seed=0, signal=0.2):
+    """Rows of channels with scales and means of their own, labels that depend on some, groups of one size."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, channels)) * rng.lognormal(size=channels) + 5 * rng.normal(size=channels)
+    y = (x - x.mean(0)) @ (rng.normal(size=channels) * (rng.random(channels) < signal)) + 10 * rng.normal(size=n) + 50
+    return x, y, np.arange(n) // 4
+
+
+@pytest.mark.parametrize(("n", "channels"), [(200, 30), (80, 100), (300, 60)])
+@pytest.mark.parametrize("direct", [0, 10**6])
+def test_equals_scikit_learn_with_grouped_folds(monkeypatch, n, channels, direct):
+    """Fewer channels than samples and more; folds solved by steps and directly."""
+    monkeypatch.setattr(solving, "DIRECT", direct)
+    x, y, group = problem(n, channels)
+    penalties = PENALTIES[4::3]
+    (found,) = fit_ridge([Block(x)], y, groups=group, seeds=[3], penalties=penalties)
+    scaler = StandardScaler().fit(x)
+    folds = GroupKFold(5, shuffle=True, random_state=3).split(x, groups=group)
+    wanted = RidgeCV(penalties, cv=list(folds), scoring="neg_mean_squared_error").fit(scaler.transform(x), y)
+    assert found.penalty == pytest.approx(wanted.alpha_)
+    np.testing.assert_allclose(found.coefficient * scaler.scale_, wanted.coef_, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(predict(found, [Block(x)]), wanted.predict(scaler.transform(x)), rtol=1e-9)
+
+
+@pytest.mark.parametrize("direct", [0, 10**6])
+@pytest.mark.parametrize(("n", "channels"), [(120, 20), (90, 140)])
+def test_the_error_of_every_penalty_is_that_of_refitting_without_each_fold(monkeypatch, direct, n, channels):
+    """Unpenalised columns, too: each fold fits its own."""
+    monkeypatch.setattr(solving, "DIRECT", direct)
+    x, y, group = problem(n, channels)
+    u = np.random.default_rng(1).normal(size=(n, 3)) + x[:, :3]
+    alphas = [0.1, 10.0, 1000.0]
+    (found,) = fit_ridge([Block(u, penalised=False), Block(x)], y, groups=group, penalties=alphas, folds=4, seeds=[7])
+    z = StandardScaler().fit_transform(x)
+    errors = np.zeros(3)
+    for inside, out in GroupKFold(4, shuffle=True, random_state=7).split(z, groups=group):
+        free = np.column_stack([np.ones(len(inside)), u[inside]])
+        for place, alpha in enumerate(alphas):  # as one system: the penalty is on some columns only
+            both = np.hstack([free, z[inside]])
+            penalty = np.diag([0.0] * 4 + [alpha] * channels)
+            solved = np.linalg.solve(both.T @ both + penalty, both.T @ y[inside])
+            said = np.column_stack([np.ones(len(out)), u[out], z[out]]) @ solved
+            errors[place] += ((y[out] - said) ** 2).sum()
+    np.testing.assert_allclose(found.errors, errors / n, rtol=1e-5)
+    assert found.penalty == alphas[int(np.argmin(errors))]
+
+
+def test_a_fold_that_steps_do_not_solve_is_solved_directly(monkeypatch):
+    x, y, group = problem(120, 100)
+    plain = fit_ridge([Block(x)], y, groups=group, penalties=[1e-3, 1.0])[0]
+    monkeypatch.setattr(solving, "DIRECT", 0)
+    monkeypatch.setattr(solving, "_STEPS", 2)
+    nothing = (np.zeros((100, 1)), np.zeros((1, 1)))
+    assert solving._conjugate(x[:10], np.ones(100), *nothing, np.ones((100, 1)), np.ones(1), 0.9) is None
+    np.testing.assert_allclose(fit_ridge([Block(x)], y, groups=group, penalties=[1e-3, 1.0])[0].errors, plain.errors)
+
+
+def test_frisch_and_waugh():
+    """What is left of both sides after least squares on the unpenalised columns is an ordinary ridge."""
+    x, y, _ = problem(150, 12)
+    u = np.random.default_rng(2).normal(size=(150, 4)) + 0.3 * x[:, :4]
+    (found,) = fit_ridge([Block(x), Block(u, penalised=False)], y, penalties=5.0)
+    z = StandardScaler().fit_transform(x)
+    rest = [values - LinearRegression().fit(u, values).predict(u) for values in (z, y)]
+    wanted = Ridge(alpha=5.0, fit_intercept=False).fit(*rest)
+    np.testing.assert_allclose(found.coefficient[:12] * x.std(0), wanted.coef_, rtol=1e-8)
+    assert len(found.errors) == 0
+    # As one system, too: coefficients of the unpenalised columns and the intercept.
+    both = np.hstack([np.ones((150, 1)), u, z])
+    solved = np.linalg.solve(both.T @ both + np.diag([0.0] * 5 + [5.0] * 12), both.T @ y)
+    np.testing.assert_allclose(found.coefficient[12:], solved[1:5], rtol=1e-8)
+    np.testing.assert_allclose(predict(found, [Block(x), Block(u, penalised=False)]), both @ solved, rtol=1e-9)
+
+
+def test_without_a_penalty_it_is_least_squares():
+    x, y, _ = problem(80, 5)
+    (found,) = fit_ridge([Block(x, penalised=False)], y)
+    wanted = LinearRegression().fit(x, y)
+    np.testing.assert_allclose(found.coefficient, wanted.coef_, rtol=1e-8)
+    assert found.intercept == pytest.approx(wanted.intercept_)
+    assert np.isnan(found.penalty)
+    assert found.channels == 0
+    assert not found.at_edge
+
+
+def test_a_one_hot_vector_is_not_shrunk_by_the_penalty_of_the_embedding():
+    """With the largest penalty the prediction is the species mean; penalised one-hot columns would be shrunk."""
+    rng = np.random.default_rng(0)
+    species = np.arange(90) % 3
+    hot = np.eye(3)[species]
+    y = np.array([40.0, 50.0, 80.0])[species] + rng.normal(size=90)
+    blocks = [Block(rng.normal(size=(90, 40))), Block(hot, penalised=False)]
+    (found,) = fit_ridge(blocks, y, penalties=1e12)
+    means = np.array([y[species == number].mean() for number in range(3)])
+    np.testing.assert_allclose(predict(found, blocks), means[species], atol=1e-6)
+    unseen = [Block(np.zeros((1, 40))), Block(np.zeros((1, 3)), penalised=False)]
+    assert predict(found, unseen)[0] == pytest.approx(means.mean(), abs=1e-6)
+    shrunk = make_pipeline(StandardScaler(), Ridge(1e4)).fit(np.hstack([b.values for b in blocks]), y)
+    assert np.ptp(shrunk.predict(np.hstack([b.values for b in blocks]))) < 5
+
+
+def test_an_unseen_species_gets_the_mean_over_species_not_over_samples():
+    y = np.array([10.0, 10.0, 10.0, 40.0])
+    (found,) = fit_ridge([Block(np.eye(2)[[0, 0, 0, 1]], penalised=False)], y)
+    assert predict(found, [Block(np.zeros((1, 2)))])[0] == pytest.approx(25)
+
+
+def test_near_constant_channels_are_not_blown_up():
+    """Channels that hold rounding noise only must not come back at unit variance."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(100, 4))
+    label = rng.integers(0, 2, 100)
+    traps = np.column_stack(
+        [0.3 + 1e-17 * label, 1e-17 * label, 5 + 1e-7 * label, np.full(100, 2.0), 1e-14 * rng.normal(size=100)]
+    )
+    whole = np.hstack([x, traps])
+    assert scaling(whole).kept.tolist() == [True] * 4 + [False] * 5
+    scaled, other = standardise(whole, whole[:3])
+    assert scaled.shape == (100, 4)
+    np.testing.assert_allclose(scaled, StandardScaler().fit_transform(x))
+    np.testing.assert_allclose(other, scaled[:3])
+    (found,) = fit_ridge([Block(whole)], label.astype(float), penalties=1.0)
+    assert found.coefficient[4:].tolist() == [0.0] * 5
+    assert found.channels == 4
+    assert scaling(np.zeros((3, 2))).kept.tolist() == [False, False]
+    assert StandardScaler().fit_transform(traps)[:, 1].std() > 0.5  # what would have happened
+
+
+def test_constant_features_predict_the_mean():
+    y = np.arange(20.0)
+    (found,) = fit_ridge([Block(np.full((20, 3), 0.1))], y, groups=np.arange(20) // 2)
+    assert found.channels == 0
+    np.testing.assert_allclose(predict(found, [Block(np.full((2, 3), 0.1))]), y.mean())
+
+
+def test_several_targets_are_fitted_as_each_alone():
+    x, y, group = problem(120, 15)
+    other = np.random.default_rng(5).normal(size=120)
+    (both,) = fit_ridge([Block(x)], np.column_stack([y, other]), groups=group)
+    for place, target in enumerate((y, other)):
+        (one,) = fit_ridge([Block(x)], target, groups=group)
+        np.testing.assert_allclose(both.coefficient[:, place], one.coefficient, rtol=1e-9, atol=1e-12)
+        assert both.penalty[place] == one.penalty
+        assert both.at_edge[place] == one.at_edge
+    assert both.penalty[0] != both.penalty[1]
+    assert predict(both, [Block(x)]).shape == (120, 2)
+
+
+def test_seeds_differ_in_their_folds_only():
+    x, y, group = problem(200, 30)
+    first, second, again = fit_ridge([Block(x)], y, groups=group, seeds=[0, 1, 0])
+    assert first.errors.tolist() == again.errors.tolist()
+    assert first.errors.tolist() != second.errors.tolist()
+    said, fits = fit_predict(
+        [Block(x)], y, np.arange(200) < 150, np.arange(200) >= 170, groups=group, seeds=[0, 1], penalties=[1.0, 10.0]
+    )
+    assert said.shape == (2, 30)
+    (alone,) = fit_ridge([Block(x[:150])], y[:150], groups=group[:150], penalties=[1.0, 10.0])
+    np.testing.assert_allclose(said[0], predict(alone, [Block(x[170:])]), rtol=1e-12)
+    assert fits[0].penalty == alone.penalty
+
+
+def test_a_group_is_never_on_both_sides():
+    """Labels of groups cannot be predicted from noise, though twins of every sample are there."""
+    rng = np.random.default_rng(0)
+    x = np.repeat(rng.normal(size=(60, 100)), 2, axis=0)
+    y = np.repeat(rng.normal(size=60), 2)
+    (grouped,) = fit_ridge([Block(x)], y, groups=np.repeat(np.arange(60), 2))
+    (alone,) = fit_ridge([Block(x)], y)
+    assert grouped.errors.min() > 0.8 * y.var()
+    assert alone.errors.min() < 0.5 * y.var()
+    assert grouped.penalty > 100 * alone.penalty
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(0.01, 100), st.floats(-50, 50), st.integers(0, 5))
+def test_scale_and_shift_of_channels_change_nothing(factor, shift, seed):
+    x, y, group = problem(60, 8, seed)
+    one, other = Block(x), Block(x * factor + shift)
+    first, second = (fit_ridge([block], y, groups=group, penalties=[1.0, 100.0])[0] for block in (one, other))
+    np.testing.assert_allclose(predict(first, [one]), predict(second, [other]), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"y": np.zeros(3)}, r"block 0 is \(20, 2\); \(sample, channel\) with the 3 samples of the labels is wanted"),
+        ({"y": np.full(20, np.nan)}, "20 of 20 labels are not finite"),
+        (
+            {"blocks": [Block(np.full((20, 2), np.inf))]},
+            "block 0: 20 samples hold NaN or infinity, the first is sample 0",
+        ),
+        ({"blocks": [Block(np.zeros((0, 2)))], "y": np.zeros(0)}, "there is no training sample"),
+        ({"groups": np.zeros(20)}, "1 groups of training samples and 5 folds"),
+        ({"groups": np.zeros(3)}, "3 groups for 20 samples"),
+        ({"penalties": [0.0]}, "penalties must be one or more finite numbers above 0"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused(change, message):
+    x, y, _ = problem(20, 2)
+    arguments = {"blocks": [Block(x)], "y": y, **change}
+    with pytest.raises((InputError, NonFiniteError), match=message):
+        fit_ridge(arguments.pop("blocks"), arguments.pop("y"), **arguments)
+
+
+def test_other_columns_and_shared_samples_are_refused():
+    x, y, _ = problem(20, 2)
+    (found,) = fit_ridge([Block(x)], y, penalties=1.0)
+    with pytest.raises(InputError, match=r"have 3 columns; the regression was fitted to 2"):
+        predict(found, [Block(np.zeros((1, 3)))])
+    every = np.ones(20, bool)
+    with pytest.raises(InputError, match="20 samples are both for training and for testing"):
+        fit_predict([Block(x)], y, every, every)
