@@ -309,6 +309,8 @@ def _tried(
 
     trial = run_trial(store, task, model, selection)
     logger.info("tokens per second by batch: %s; batches of %d", trial.tried, trial.batch_tokens)
+    if model.record["architecture"] == "function":  # what it computes is its own affair, and not counted
+        return trial.batch_tokens, (float("nan"), float("nan"))
     middle = lengths.argsort()[len(lengths) // 2 : len(lengths) // 2 + 1]
     ids = [len(job.ids) for each in selection.place(store, task, model, middle) for job in each.jobs]
     return trial.batch_tokens, (flops(model, ids) / sum(ids), matmul_rate(model.device, model.precision))

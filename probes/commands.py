@@ -31,6 +31,7 @@ def add_probe(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--recipe", default="bend", help="bend or best (default: %(default)s)")
     parser.add_argument("--out", metavar="DIR", help="folder for results (default: beside the store)")
     parser.add_argument("--fold", type=int, metavar="K", help="part to test on, for tasks with cross-validation")
+    parser.add_argument("--test", metavar="SPLIT", help="test on this split, for tasks with several, such as CASP12")
     parser.add_argument("--allow-partial", action="store_true", help="use what is embedded, where some is not yet")
     parser.add_argument(
         "--predictions", action="store_true", help="write the predictions of test samples into the store"
@@ -49,7 +50,7 @@ def add_probe(commands: argparse._SubParsersAction[Any]) -> None:
 
 # Written out, because the modules that know them take a second to import.
 _KINDS = "cnn, linear, mlp, attention, resnet, basset, ridge, logistic, slots, slots_ridge or majority"
-_ARGUMENTS = ("store", "task", "model", "probe", "recipe", "out", "fold", "allow_partial", "predictions")
+_ARGUMENTS = ("store", "task", "model", "probe", "recipe", "out", "fold", "test", "allow_partial", "predictions")
 _RECIPE = ("epochs", "batch_size", "learning_rate", "hidden", "patience", "seed", "device")
 
 
@@ -62,6 +63,7 @@ def _probe(arguments: argparse.Namespace) -> int:
     from probes.results import RESULT, results_folder
 
     overrides = {name: getattr(arguments, name) for name in _RECIPE if getattr(arguments, name) is not None}
+    splits = arguments.test and {"train": "train", "valid": "valid", "test": arguments.test}
     began = time.time()
     result = run_probe(
         open_store(arguments.store, mode="a" if arguments.predictions else "r"),
@@ -71,6 +73,7 @@ def _probe(arguments: argparse.Namespace) -> int:
         recipe=arguments.recipe,
         out=arguments.out or results_folder(arguments.store),
         fold=arguments.fold,
+        splits=splits,
         allow_partial=arguments.allow_partial,
         predictions=arguments.predictions,
         **overrides | dict(_setting(text) for text in arguments.set),

@@ -138,7 +138,7 @@ class _FunctionNetwork(Network):
         self._function = function
 
     def forward(self, ids: Tensor, layer: Layer = -1, lengths: Tensor | None = None) -> Tensor:  # noqa: ARG002
-        """Run the function on sequences with as many letters and as many rows; see `Network.forward`."""
+        """Run the function on sequences with as many letters; see `Network.forward`."""
         marked = ids.cpu().numpy()
         texts = [row.astype(np.uint8).tobytes().decode("ascii") for row in marked % _BEGINS]
         answer = _ask(self._who, self._function, texts)
@@ -150,7 +150,11 @@ class _FunctionNetwork(Network):
                 )
             if rows.shape[1] != self.width:
                 raise _fault(self._who, text, f"{rows.shape[1]} channels", f"{self.width}, as in its trial")
-        return torch.from_numpy(np.stack([rows for rows, _ in answer])).to(ids.device)
+        # Sequences of one length may have different numbers of rows; those that a sequence lacks are zero and not read.
+        hidden = np.zeros((len(answer), max(len(rows) for rows, _ in answer), self.width), np.float32)
+        for here, (rows, _) in zip(hidden, answer, strict=True):
+            here[: len(rows)] = rows
+        return torch.from_numpy(hidden).to(ids.device)
 
 
 def _announced(who: str, function: Encoder) -> WindowRule:

@@ -280,3 +280,37 @@ def test_the_alphabet_of_a_function(site):
     function.alphabet = "rna"
     with pytest.raises(InputError, match="alphabet = 'rna'; wanted 'dna' or 'protein'"):
         model_of(function)
+
+
+def split_at_n(texts):
+    """A row for each stretch of plain letters and one for each N: sequences of one length have different numbers."""
+    answer = []
+    for text in texts:
+        span = np.array([len(part) for part in re.findall("N|[^N]+", text)])
+        starts = np.cumsum(span) - span
+        answer.append((np.array([[ord(text[start]), start] for start in starts], np.float32), span))
+    return answer
+
+
+def test_one_length_and_different_numbers_of_rows(tmp_path):
+    """They go through one batch, and each sequence has the rows that it has alone."""
+    texts = ["ACGTACGT", "ACNTACGT", "NNNNNNNN", "TCGTNCGT"]
+    store = embedstore.open_store(tmp_path / "s.zarr", mode="a")
+    store.add_task(tasks.from_sequences("toy", texts))
+    embedstore.embed(store, "toy", function_model("parts", split_at_n, version="1"), dtype="float32", batch_tokens=64)
+    rows = store.embedding("toy", "parts").read(np.arange(4))
+    whole = split_at_n(texts)
+    np.testing.assert_array_equal(rows.vector, np.concatenate([values for values, _ in whole]))
+    np.testing.assert_array_equal(rows.span, np.concatenate([span for _, span in whole]))
+    means = [np.average(values, axis=0, weights=span) for values, span in whole]
+    np.testing.assert_allclose(store.embedding("toy", "parts").pooled(), means, rtol=1e-6)
+
+
+def test_a_long_task_is_tried_without_counting_arithmetic(tmp_path, monkeypatch):
+    """A trial counts a network's operations on made-up ids, which a function would refuse."""
+    monkeypatch.setattr("embedstore.embedding.TRIAL_LETTERS", {"cpu": 0})
+    store = embedstore.open_store(tmp_path / "s.zarr", mode="a")
+    store.add_task(tasks.from_sequences("toy", ["ACGTACGT"] * 40))
+    report = embedstore.embed(store, "toy", function_model("parts", encode, version="1"))
+    assert report.samples == 40
+    assert np.isnan(report.flops)

@@ -141,3 +141,17 @@ def test_names_of_baselines_are_not_for_embeddings(store, name: str) -> None:
     with pytest.raises(InputError, match="never stored"):
         embedstore.embed(store, "planted", ToyModel(width=48), name=name, progress=False)  # type: ignore[arg-type]
     assert name not in store.models("planted")
+
+
+def test_one_of_several_test_splits(tmp_path, capsys, monkeypatch):
+    """The published test sets of secondary structure have names of their own."""
+    monkeypatch.chdir(tmp_path)
+    names = ["train", "train", "valid", "CASP12", "CB513"]
+    splits = [names[i % 5] for i in range(60)]
+    path = tmp_path / "s.zarr"
+    planted_store("sequence", "value", samples=60, splits=splits, path=path)
+    base = ["probe", "planted", "--store", str(path), "--model", "toy", "--probe", "ridge"]
+    assert main([*base, "--test", "CB513"]) == 0
+    assert "over 12 samples" in capsys.readouterr().out
+    assert main([*base, "--test", "CB514"]) == 1
+    assert "no split 'CB514', only CASP12, CB513, train, valid. Did you mean 'CB513'?" in capsys.readouterr().err
