@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -215,7 +214,6 @@ def _of_study(study: WrittenStudy) -> list[Section]:
     return [
         Section(f"Verdict: {record['conclusion']}", verdict),
         Section("Figures", drawn),
-        Section("Species", _species_figures(study)),
         Section("Samples and baselines", _tables(study, _FIRST[1:])),
         Section("Tables", _tables(study, others)),
         Section("Not in this study", [bullets(f"{name}: {why}" for name, why in missing.items())] if missing else []),
@@ -228,18 +226,6 @@ def _tables(study: WrittenStudy, names: list[str] | tuple[str, ...]) -> list[str
         for name in names
         if name in study.tables and len(study.tables[name])
     ]
-
-
-def _species_figures(study: WrittenStudy) -> list[str]:
-    """Draw the figures of the analyses of species that the folder does not have."""
-    from analysis.melting_point.species_figures import SPECIES_FIGURES, save_species_figures
-
-    there = {path.stem.rsplit("_", 1)[0] for path in study.figures}
-    names = {one.table for one in SPECIES_FIGURES} - there
-    wanted = {name: frame for name, frame in study.tables.items() if name in names and len(frame)}
-    with tempfile.TemporaryDirectory() as folder:
-        captions = save_species_figures(wanted, Path(folder))
-        return [figure(Path(folder) / f"{name}.png", caption) for name, caption in captions.items()]
 
 
 # ---- results and the paper -----------------------------------------------------------------------

@@ -138,12 +138,9 @@ def proteins(data: StudyData) -> list[str]:
 
 def _growth(data: StudyData) -> NDArray[np.float64]:
     """Return the temperature at which each species grows best; refused where one is unknown."""
-    if "growth" in data.samples:
-        growth = data.samples["growth"].to_numpy(np.float64)
-    else:
-        from analysis.melting_point.species import growth_temperatures
+    from analysis.melting_point.species import study_growth
 
-        growth = growth_temperatures(data.species)
+    growth = study_growth(data)
     unknown = np.unique(data.species[np.isnan(growth)])
     if len(unknown):
         raise InputError(

@@ -351,7 +351,7 @@ def window_curve(drawn: Draws) -> pd.DataFrame:
     names = {1.0: TRUE, **_windows(drawn.names), np.inf: PERMUTED}
     columns = ["measure", "width", "estimate", "low", "high", "p", "step", "step_low", "step_high"]
     if len(names) == 2:
-        return pd.DataFrame(columns=columns)
+        return pd.DataFrame(columns=columns).astype(dict.fromkeys(columns[1:], np.float64))
     rows = []
     for measure in MEASURES:
         before = TRUE

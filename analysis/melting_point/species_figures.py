@@ -12,8 +12,7 @@ from analysis.plots import COLOURS, SEQUENCE, new_axes
 from embedstore.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable
 
     import pandas as pd
     from matplotlib.axes import Axes
@@ -334,35 +333,3 @@ SPECIES_FIGURES = (
     SpeciesFigure("controls", "Labels and features that cannot say anything must not lie above 0.", plot_controls),
 )
 """Figures by the name of the table of `analysis.melting_point.study.CAPTIONS` that they show."""
-
-
-def save_species_figures(tables: Mapping[str, pd.DataFrame], folder: Path) -> dict[str, str]:
-    """Draw what tables of a study there are, one figure for each model.
-
-    Parameters
-    ----------
-    tables
-        Name -> table, with a column ``model``.
-    folder
-        Where ``<table>_<number of the model>.png`` is written, its numbers as CSV beside it.
-
-    Returns
-    -------
-    dict of str to str
-        Name of the figure -> caption.
-    """
-    from matplotlib.figure import Figure
-
-    from analysis.plots import save_figure
-
-    captions = {}
-    for one in SPECIES_FIGURES:
-        models = list(dict.fromkeys(tables[one.table]["model"])) if one.table in tables else []
-        for number, model in enumerate(models):
-            own = tables[one.table].query("model == @model")
-            figure = Figure(figsize=(6.5, 4.2), layout="constrained")
-            one.draw(own, figure.subplots())
-            name = f"{one.table}_{number}"
-            save_figure(figure, folder / f"{name}.png", own)
-            captions[name] = f"{one.caption} Model: {model}." if len(models) > 1 else one.caption
-    return captions

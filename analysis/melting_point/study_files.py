@@ -15,15 +15,7 @@ from analysis.melting_point.figures import (
     plot_window_curve,
 )
 from analysis.melting_point.inference import MEASURES
-from analysis.melting_point.species_figures import (
-    plot_codon_bias,
-    plot_controls,
-    plot_decodability,
-    plot_erasure,
-    plot_left_out,
-    plot_per_species,
-    plot_transplant,
-)
+from analysis.melting_point.species_figures import SPECIES_FIGURES
 from analysis.melting_point.study import CAPTIONS, Study
 from analysis.melting_point.verdict import NOTE, RULE, Verdict
 from embedstore.errors import CorruptError, NotInStoreError
@@ -140,15 +132,16 @@ def _draw(study: Study, folder: Path) -> dict[str, str]:
     if len(tables["window_curve"]):
         caption = "R2 within species lost by permuting codons in windows."
         wanted["window_curve"] = _Figure(caption, tables["window_curve"], plot_window_curve, 3.6)
-    for name, draw in _SPECIES_FIGURES.items():
-        if name in tables:
-            own = tables[name][tables[name]["model"] == first].drop(columns="model").reset_index(drop=True)
-            wanted[name] = _Figure(f"{CAPTIONS[name]} ({first})", own, draw, 1.6 + 0.3 * min(len(own), 20))
-    for name, one in wanted.items():
-        figure = _new_figure(7, one.height)
-        one.draw(one.table, figure.subplots())
-        save_figure(figure, folder / f"{name}.png", one.table)
-    return {name: one.caption for name, one in wanted.items()}
+    for one in SPECIES_FIGURES:
+        if one.table in tables and len(tables[one.table]):
+            own = tables[one.table][tables[one.table]["model"] == first].drop(columns="model").reset_index(drop=True)
+            height = 1.6 + 0.3 * min(len(own), 20)
+            wanted[one.table] = _Figure(f"{one.caption} Model: {first}.", own, one.draw, height)
+    for name, each in wanted.items():
+        figure = _new_figure(7, each.height)
+        each.draw(each.table, figure.subplots())
+        save_figure(figure, folder / f"{name}.png", each.table)
+    return {name: each.caption for name, each in wanted.items()}
 
 
 class _Figure(NamedTuple):
@@ -158,17 +151,6 @@ class _Figure(NamedTuple):
     table: pd.DataFrame
     draw: Callable[[pd.DataFrame, Axes], Axes]
     height: float
-
-
-_SPECIES_FIGURES: dict[str, Callable[[pd.DataFrame, Axes], Axes]] = {
-    "decodability": plot_decodability,
-    "erased": plot_erasure,
-    "left_out": plot_left_out,
-    "by_species": plot_per_species,
-    "usage": plot_codon_bias,
-    "transplant": plot_transplant,
-    "controls": plot_controls,
-}
 
 
 def _new_figure(width: float, height: float) -> Any:

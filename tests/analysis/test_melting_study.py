@@ -143,6 +143,17 @@ def test_one_study_and_what_it_cannot_have(studies):
     assert study.tables["baselines"].set_index("name").loc["gc", "missing"].startswith("the study has no sequences")
 
 
+def test_a_study_without_windows_has_a_verdict(studies):
+    data = studies["codon_composition"]
+    kept = {name: values for name, values in data.features.items() if not name.startswith("window")}
+    study = melting_point_study(
+        data._replace(features=kept, sequences={}, by_seed={}), seeds=(0,), draws=40, species_analyses=False
+    )
+    assert study.tables["window_curve"].empty
+    assert study.verdict.conclusion != "local"
+    assert not any("windows" in str(line) for line in study.verdict.evidence.index)
+
+
 def test_studies_of_other_samples_are_refused(studies):
     (first,) = studies.values()
     kept = np.arange(180) != 3

@@ -14,7 +14,6 @@ import pytest
 from matplotlib.figure import Figure
 from pages_read import named, read
 
-from analysis.melting_point import species_figures
 from analysis.melting_point.species_figures import SPECIES_FIGURES, plot_codon_bias, plot_transplant
 from analysis.report import find_sources, read_study_folder, report_page, study_results, write_report
 from embedstore.cli import main
@@ -128,15 +127,14 @@ def test_a_report_of_a_study(folder, tmp_path):
     html = path.read_text(encoding="utf-8")
     found = read(html)
     texts = found.text
-    sections = ["Verdict: species only", "Figures", "Species", "Tables", "Not in this study", "Beside the paper"]
+    sections = ["Verdict: species only", "Figures", "Tables", "Not in this study", "Beside the paper"]
     assert all(texts.count(name) == 2 for name in sections)  # once in the contents
     assert "Species only: nothing else." in texts
     assert "conditions: the study has no column run or condition" in texts
     assert any("0.740" in text for text in texts)
     assert any("1,000 training and 500 test samples of 13 species" in text for text in texts)
     pictures = named(found, "img")
-    # One figure of the folder, and one for each model of every analysis of species.
-    assert len(pictures) == 1 + 2 * len(SPECIES_FIGURES)
+    assert len(pictures) == 1
     for picture in pictures:
         assert base64.b64decode(picture["src"].partition(",")[2]).startswith(b"\x89PNG")
         assert picture["alt"]
@@ -261,19 +259,6 @@ def test_the_page_about_reports(folder, tmp_path, monkeypatch, capsys):
 
 
 # ---- figures of species --------------------------------------------------------------------------
-
-
-def test_every_figure_draws_the_numbers_it_is_given(tmp_path):
-    captions = species_figures.save_species_figures(tables(), tmp_path)
-    assert len(captions) == 2 * len(SPECIES_FIGURES)
-    assert captions["decodability_1"].endswith("Model: dnabert2.")
-    for name in captions:
-        numbers = pd.read_csv(tmp_path / f"{name}.csv")
-        assert len(set(numbers["model"])) == 1
-        assert (tmp_path / f"{name}.png").stat().st_size > 1000
-    one = species_figures.save_species_figures({"transplant": tables((NT,))["transplant"]}, tmp_path)
-    assert list(one) == ["transplant_0"]
-    assert "Model" not in one["transplant_0"]
 
 
 @pytest.mark.parametrize("one", SPECIES_FIGURES, ids=lambda one: one.table)
