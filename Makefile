@@ -16,7 +16,7 @@ test: .venv/test
 	$(BIN)/coverage erase
 	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=
 	$(BIN)/coverage report --fail-under=95
-	$(BIN)/pytest -n 0 --nbmake --nbmake-timeout=600 notebooks
+	$(BIN)/pytest -n 2 --nbmake --nbmake-timeout=900 --timeout=1800 notebooks
 
 benchmarks: .venv/test
 	$(BIN)/python benchmarks/store.py
@@ -32,6 +32,9 @@ benchmarks: .venv/test
 	$(BIN)/python benchmarks/precision.py
 	$(BIN)/python benchmarks/variants.py
 	$(BIN)/python benchmarks/variant_precision.py
+	$(BIN)/python benchmarks/codons.py
+	$(BIN)/python benchmarks/melting_point.py
+	$(BIN)/python benchmarks/coding_language_model.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

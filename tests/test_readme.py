@@ -11,6 +11,7 @@ import pytest
 import embedstore
 from embedstore.cli import main
 from embedstore.simulate import simulate_genome, write_gene_finding
+from embedstore.simulated_coding import coding_world
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 SWEEP = """
@@ -55,6 +56,27 @@ def test_the_commands_and_the_python_code(user_files, capsys):
         command = line.split("#")[0].replace("--workers 4", "").replace("--recipe best", "--recipe best --epochs 2")
         assert main(shlex.split(command)[1:]) == 0, capsys.readouterr().err
     assert "| baseline | kmer3 | ridge | bend |" in capsys.readouterr().out
+
+
+QUICK = "--samples 90 --test 30 --permutations 1 --seeds 1 --draws 20 --partition-only"
+
+
+def test_proteins_and_their_codons(tmp_path, monkeypatch, capsys):
+    """The commands of that section, on a simulated table."""
+    monkeypatch.chdir(tmp_path)
+    world = coding_world("mixed", samples=90, test=30, valid=20).data.table
+    world[["id", "cds", "label", "species", "split"]].to_csv("proteins.tsv", sep="\t", index=False)
+    for line in block("", "## Proteins and their codons").splitlines():
+        command = line.split("#")[0].replace("--seeds 5", "--seeds 2")
+        command = command.replace("--world mixed", f"--world mixed {QUICK}")
+        assert main(shlex.split(command)[1:]) == 0, capsys.readouterr().err
+    store = embedstore.open_store("store.zarr")
+    assert store.tasks() == [
+        *("melting_point", "melting_point.permuted.seed0", "melting_point.permuted.seed1", "melting_point.protein")
+    ]
+    assert (store.samples("melting_point")["id"] == store.samples("melting_point.protein")["id"]).all()
+    assert "melting_point/codon_composition: test r2" in capsys.readouterr().out
+    assert "Verdict" in Path("report.html").read_text()
 
 
 def test_reading_without_embedstore(user_files, capsys):
