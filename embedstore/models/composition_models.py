@@ -9,98 +9,21 @@ reaches with it is what that thing alone explains.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from embedstore.coding import Codons, read_codons
 from embedstore.sequences import AMINO_ACIDS, encode
 
-if TYPE_CHECKING:
-    from embedstore.models.model import Model
+Answer = list[tuple[np.ndarray, np.ndarray]]
 
-    Answer = list[tuple[np.ndarray, np.ndarray]]
-
-__all__ = [
-    "amino_acid",
-    "amino_acid_model",
-    "codon_composition",
-    "codon_composition_model",
-    "codon_pair",
-    "codon_pair_model",
-    "codon_place",
-    "codon_place_model",
-]
+__all__ = ["amino_acid", "codon_composition", "codon_pair", "codon_place"]
 
 _PAIR_CHANNELS = 512
 _PLACE_CHANNELS = 160
 _PLACES_AT_ONCE = 64
 _RESIDUE = np.full(256, -1, np.int64)
 _RESIDUE[list(AMINO_ACIDS.encode())] = range(20)
-
-
-def codon_composition_model() -> Model:
-    """Return the encoder `codon_composition`.
-
-    Returns
-    -------
-    Model
-        Of 80 channels and a row per codon.
-
-    Raises
-    ------
-    InputError
-        If the installed package is older than this encoder: install it anew.
-    """
-    return _installed("codon_composition")
-
-
-def codon_pair_model() -> Model:
-    """Return the encoder `codon_pair`.
-
-    Returns
-    -------
-    Model
-        Of 512 channels and a row per codon.
-
-    Raises
-    ------
-    InputError
-        As for `codon_composition_model`.
-    """
-    return _installed("codon_pair")
-
-
-def codon_place_model() -> Model:
-    """Return the encoder `codon_place`.
-
-    Returns
-    -------
-    Model
-        Of 160 channels and a row per codon.
-
-    Raises
-    ------
-    InputError
-        As for `codon_composition_model`.
-    """
-    return _installed("codon_place")
-
-
-def amino_acid_model() -> Model:
-    """Return the encoder `amino_acid`.
-
-    Returns
-    -------
-    Model
-        Of 20 channels and a row per residue.
-
-    Raises
-    ------
-    InputError
-        As for `codon_composition_model`.
-    """
-    return _installed("amino_acid")
 
 
 def codon_composition(texts: list[str]) -> Answer:
@@ -230,13 +153,6 @@ def _codon_spans(texts: list[str]) -> list[np.ndarray]:
 for _encoder in (codon_composition, codon_pair, codon_place):
     _encoder.spans = _codon_spans  # type: ignore[attr-defined]
 amino_acid.alphabet = "protein"  # type: ignore[attr-defined]
-
-
-def _installed(name: str) -> Model:
-    """Return one of these encoders as `embedstore.models.load` does, so that embeddings of both are the same."""
-    from embedstore.models.loading import load
-
-    return load(name)
 
 
 def _read(texts: list[str]) -> Codons:

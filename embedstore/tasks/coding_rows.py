@@ -60,7 +60,11 @@ TRAIN_OR_VALID = "train/valid"
 """Split of a sample that the input has among its training and its validation samples both."""
 
 _SPLITS = {
-    **{"training": "train", "val": "valid", "validation": "valid", "dev": "valid", "testing": "test"},
+    "training": "train",
+    "val": "valid",
+    "validation": "valid",
+    "dev": "valid",
+    "testing": "test",
     **dict.fromkeys(("train/val", "train/valid", "train/validation"), TRAIN_OR_VALID),
 }
 

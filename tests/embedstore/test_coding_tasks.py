@@ -95,7 +95,8 @@ def test_letters_are_cleaned_and_marked(frame):
     data = make_coding(given, "mpp")
     for row in (0, 1, 3):
         assert data.table["cds"][row] == frame["cds"][row]
-    assert data.table["flags"][:5].tolist() == ["other_letters", "other_letters", "ambiguous_codons", "other_letters", ""]
+    letters = "other_letters"
+    assert data.table["flags"][:5].tolist() == [letters, letters, "ambiguous_codons", letters, ""]
     assert data.table["protein"][2][1] == "A"
     assert decode(coding_task(data).sequences(2, 3)[0])[3:6] == "GCN"
 

@@ -18,7 +18,8 @@ import embedstore
 from embedstore.coding import CODONS, codon_usage, genetic_code, read_codons, recode
 from embedstore.coding.composition import amino_acid_frequencies, codon_frequencies, gc3
 from embedstore.errors import InputError
-from embedstore.models.composition_models import amino_acid_model, codon_composition, codon_composition_model
+from embedstore.models import load
+from embedstore.models.composition_models import codon_composition
 from embedstore.sequences import encode
 from embedstore.simulated_coding import MEAN, SPREAD, WORLDS, coding_world, third_base_agreement
 from embedstore.tasks.coding import coding_task, protein_task
@@ -52,8 +53,8 @@ def features(tmp_path_factory):
     store = embedstore.open_store(tmp_path_factory.mktemp("world") / "s.zarr", mode="a")
     found = {}
     for key, task, model in (
-        ("P", protein_task(WORLD.data), amino_acid_model()),
-        ("true", coding_task(WORLD.data), codon_composition_model()),
+        ("P", protein_task(WORLD.data), load("amino_acid")),
+        ("true", coding_task(WORLD.data), load("codon_composition")),
     ):
         store.add_task(task)
         embedstore.embed(store, task.name, model, keep="pooled", progress=False)
