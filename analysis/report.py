@@ -130,14 +130,18 @@ def write_report(
     Raises
     ------
     InputError
-        There is neither a study nor results, or the file has another ending.
+        There is neither a study nor results, the file has another ending, or it is a folder.
     """
     path = Path(out)
     if path.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{path}: a report is a page of HTML; name it {path.with_suffix('.html').name}.")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; a report is a file.")
+    from probes.results import write_atomically
+
     text = report_page(study=study, results=results, title=title)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_atomically(path, text.encode())
     return path
 
 

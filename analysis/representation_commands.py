@@ -59,8 +59,9 @@ def _represent(arguments: argparse.Namespace) -> int:
     from analysis.plots import save_figure
     from embedstore.store import open_store
 
-    out = Path(arguments.out)
-    for name, table, ax in _drawn(open_store(arguments.store), arguments):
+    out, store = Path(arguments.out), open_store(arguments.store)
+    _check(store, arguments)
+    for name, table, ax in _drawn(store, arguments):
         figure: Any = ax.figure
         path = save_figure(figure, out / f"{name}.png", table)
         plt.close(figure)
@@ -68,6 +69,37 @@ def _represent(arguments: argparse.Namespace) -> int:
             print(f"\n{name}\n{table.to_string(index=False, float_format='{:.3f}'.format)}")
         print(f"{path} and {path.with_suffix('.csv')}")
     return 0
+
+
+def _check(store: Store, arguments: argparse.Namespace) -> None:
+    """Refuse what cannot be done before anything is written."""
+    from analysis.representations import sample_values
+    from embedstore.errors import InputError, NotInStoreError, check_seed, did_you_mean
+    from probes.reading import open_rows
+
+    check_seed(arguments.seed)
+    if Path(arguments.out).is_file():
+        raise InputError(f"--out {arguments.out} is a file; a folder for tables and figures is wanted.")
+    window, longest = arguments.window, int(store.lengths(arguments.task).max())
+    dna = store.record(arguments.task).alphabet == "dna"
+    if not dna and (window is not None or arguments.group is not None):
+        raise InputError(
+            f"task {arguments.task!r} is of proteins, which have no GC content: leave out --window and --group."
+        )
+    for model in arguments.model:
+        open_rows(store, arguments.task, model)
+    if window is not None and not 2 <= window <= longest:
+        raise InputError(f"--window is {window}; 2 to {longest:,} nucleotides, the longest sample, are wanted.")
+    known = {
+        "--by": sample_values(store, arguments.task, [0]).columns,
+        "--group": store.samples(arguments.task).columns,
+    }
+    for option, names in (("--by", arguments.by), ("--group", [arguments.group] if arguments.group else [])):
+        for name in names:
+            if name not in known[option]:
+                raise NotInStoreError(
+                    f"{option} {name}: task {arguments.task!r} has no such column.{did_you_mean(name, known[option])}"
+                )
 
 
 def _drawn(store: Store, arguments: argparse.Namespace) -> Iterator[_Drawn]:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 _TITLES = {
     "gc": "GC content",
-    "gc_from_confounds": "GC content, from the confounds alone",
-    "gc_beyond_confounds": "GC content beyond the confounds (partial)",
+    "gc_from_confounds": "GC content,\nfrom the confounds alone",
+    "gc_beyond_confounds": "GC content beyond\nthe confounds (partial)",
     "position": "position",
     "length": "length",
     "n_share": "share of N",
@@ -76,7 +76,7 @@ def _draw_classes(
     ax: Axes, x: NDArray[np.float64], y: NDArray[np.float64], names: NDArray[np.str_], style: dict[str, Any]
 ) -> None:
     """Draw the samples of each class in a colour and with a marker of its own."""
-    counts = pd.Series(names).value_counts()
+    counts = pd.Series(names).value_counts().sort_index().sort_values(ascending=False, kind="stable")
     for number, (name, many) in enumerate(counts.iloc[:_CLASSES].items()):
         own = names == name
         marker = _MARKERS[number % len(_MARKERS)]
@@ -132,7 +132,8 @@ def plot_decodability(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.set(xlabel="R² of held-out predictions (95 % interval)", xlim=(-0.14, 1.15), ylim=(-len(targets) + 0.5, 0.5))
     ax.axvline(0, color="black", linewidth=0.8, zorder=0)
     if names != [""]:
-        ax.legend(ncols=len(names), loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize="small")
+        # To the left above the names of the targets, where there is room: to the right it would squeeze the axes.
+        ax.legend(ncols=min(3, len(names)), loc="lower right", bbox_to_anchor=(1, 1), frameon=False, fontsize="small")
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 

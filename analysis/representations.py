@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from embedstore.errors import InputError, NotInStoreError, did_you_mean
+from embedstore.errors import InputError, NotInStoreError, check_seed, did_you_mean
 from embedstore.sequences import gc_fraction
 from probes.intervals import bootstrap_sums, interval
 from probes.metrics import ratio
@@ -102,6 +102,7 @@ def choose_samples(
     NotInStoreError
         A split has no samples.
     """
+    check_seed(seed)
     store, task = embedding.store, embedding.task
     split = store.samples(task)["split"]
     known = sorted(split.unique())

@@ -108,6 +108,23 @@ class WorkersError(EmbedstoreError, RuntimeError):
     """The scheduler that gives workers their tasks is gone, or a worker cannot do them."""
 
 
+def check_seed(seed: int) -> None:
+    """Refuse a seed that random numbers cannot be drawn from.
+
+    Parameters
+    ----------
+    seed
+        What the user gave.
+
+    Raises
+    ------
+    InputError
+        It is below 0, or larger than scikit-learn takes (2^32 - 1).
+    """
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed is {seed}; a whole number from 0 to 2^32 - 1 is wanted.")
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Return a hint that names the closest of some known words.
 

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+# Letters that look alike, or are not shown at all, would make two ids that no one can tell apart.
+ID = r"[!-~](?:[ -~]{0,998}[!-~])?"
+"""What an id looks like, as a regular expression."""
+WANTED_ID = "1 to 1000 printable ASCII characters without spaces around them are wanted."
+
 SAMPLE_COLUMNS = ("id", "chromosome", "start", "end", "strand", "split", "length")
 """The columns every sample table has, in this order; others follow."""
 
@@ -221,14 +226,10 @@ def sample_table(
     import pandas as pd
 
     ids = pd.Series(ids, dtype=str).rename("id").reset_index(drop=True)
-    # Letters that look alike, or are not shown at all, would make two ids that no one can tell apart.
-    bad = np.flatnonzero(~ids.str.fullmatch(r"[!-~](?:[ -~]{0,998}[!-~])?").to_numpy(bool))
+    bad = np.flatnonzero(~ids.str.fullmatch(ID).to_numpy(bool))
     if bad.size:
         row = int(bad[0])
-        raise InputError(
-            f"{where(row)}: id is {ids[row][:60]!r}; 1 to 1000 printable ASCII characters without spaces around them "
-            "are wanted."
-        )
+        raise InputError(f"{where(row)}: id is {ids[row][:60]!r}; {WANTED_ID}")
     again = ids.duplicated()
     if again.any():
         shown = [

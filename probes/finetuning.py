@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from embedstore.errors import InputError, did_you_mean
-from probes.augmentation import augmentations
+from probes.augmentation import NUMBERS, augmentations
 from probes.experiment import begin, is_finished, keep_epochs
 from probes.ia3_probe import IA3Probe
 from probes.outcome import STATE, finish, read_finished
@@ -162,6 +162,11 @@ def finetune(
         A state or a result on disk is damaged.
     """
     probe = _probe(settings)
+    if coding_task is not None and not set(augmentations(probe.augment)) & set(NUMBERS):
+        raise InputError(
+            f"coding_task is {coding_task!r} (--coding-task), but augment is {probe.augment!r}, which reads no coding "
+            "sequences. Leave it out, or augment by gc, gc3 or gc_skew."
+        )
     roles = _roles(store, task, fold, splits)
     whole = TunedPlan(store, task, model, probe, fold, roles, draws, coding_task, {}, None)
     plans = [_settled(whole._replace(roles={**roles, "test": [test]}), out) for test in roles["test"]]

@@ -66,7 +66,7 @@ def split_roles(
     if fold is None:
         if {"train", "valid", "test"} <= set(names):
             return {role: [role] for role in ("train", "valid", "test")}
-        cure = f"give fold, 1 to {len(parts)}" if len(parts) >= 3 else "say which to use by splits"
+        cure = f"give fold, 1 to {len(parts)}" if len(parts) >= 3 else "say which to use by splits (--test)"
         raise InputError(f"the task has the splits {', '.join(names)}, not train, valid and test: {cure}")
     if len(parts) < 3 or not 1 <= fold <= len(parts):
         raise InputError(

@@ -27,17 +27,18 @@ def add_melting_point(commands: argparse._SubParsersAction[Any]) -> None:
     source.add_argument("--world", metavar="W", help="simulate: mixed, species_only, local_only or gc_only")
     source.add_argument("--store", metavar="S", help="read the pooled embeddings of a store")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for tables, figures and study.json")
-    parser.add_argument("--task", default="melting_point", metavar="T", help="with --store (default: %(default)s)")
+    parser.add_argument("--task", metavar="T", help="with --store (default: melting_point)")
     parser.add_argument("--protein-task", metavar="T", help="with --store (default: TASK.protein)")
     parser.add_argument("--protein-model", metavar="M", help="with --store: model of the proteins")
     parser.add_argument("--coding-models", nargs="+", metavar="M", help="models of the coding sequences")
-    parser.add_argument("--samples", type=int, default=1500, help="with --world: genes (default: %(default)s)")
-    parser.add_argument("--test", type=int, default=500, help="with --world: test samples (default: %(default)s)")
-    parser.add_argument("--permutations", type=int, default=5, help="with --world: seeds (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="with --world: of the world (default: %(default)s)")
+    parser.add_argument("--samples", type=int, metavar="N", help="with --world: genes (default: 1500)")
+    parser.add_argument("--test", type=int, metavar="N", help="with --world: test samples (default: 500)")
+    parser.add_argument("--permutations", type=int, metavar="N", help="with --world: seeds (default: 5)")
+    parser.add_argument("--seed", type=int, metavar="N", help="with --world: of the world (default: 0)")
     parser.add_argument(
         "--language-model",
         action="store_true",
+        default=None,
         help="with --world: train a language model, too",
     )
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="draws of folds (default: %(default)s)")
@@ -48,26 +49,26 @@ def add_melting_point(commands: argparse._SubParsersAction[Any]) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     """Run the study, write it and print what it says."""
+    from analysis.melting_point.inference import check_numbers
     from analysis.melting_point.study import melting_point_study
-    from analysis.melting_point.study_files import write_study
+    from analysis.melting_point.study_files import check_out, write_study
 
+    given = _given(arguments)
+    if arguments.world is not None:
+        source = {"world": arguments.world, "seed": given.get("seed", 0)}
+    else:
+        source = {"store": arguments.store, "task": given.get("task", "melting_point")}
+    check_numbers(arguments.seeds, arguments.draws)
+    check_out(arguments.out, source)
     arms = None
-    if arguments.world:
+    if arguments.world is not None:
         from analysis.melting_point.simulated import CODING_MODELS, simulate_studies, transplanted
 
-        studies = simulate_studies(
-            arguments.world,
-            arguments.out,
-            seed=arguments.seed,
-            samples=arguments.samples,
-            test=arguments.test,
-            permutations=arguments.permutations,
-            coding_models=arguments.coding_models or CODING_MODELS,
-            language_model=arguments.language_model,
-        )
+        coding = arguments.coding_models or CODING_MODELS
+        studies = simulate_studies(arguments.world, arguments.out, coding_models=coding, **given)
         arms = None if arguments.partition_only else transplanted(studies)
     else:
-        studies = _read(arguments)
+        studies = _read(arguments, **given)
     study = melting_point_study(
         studies,
         seeds=range(arguments.seeds),
@@ -76,29 +77,52 @@ def _run(arguments: argparse.Namespace) -> int:
         arms=arms,
         progress=True,
     )
-    source = {name: getattr(arguments, name) for name in ("world", "store", "task", "seed")}
     folder = write_study(study, arguments.out, source=source)
     print(_summary(study))
     print(f"\nTables, figures and study.json are in {folder}.")
     return 0
 
 
-def _read(arguments: argparse.Namespace) -> dict[str, StudyData]:
+_OPTIONS = {
+    "world": ("samples", "test", "permutations", "seed", "language_model"),
+    "store": ("task", "protein_task", "protein_model"),
+}
+"""Options that only one of the two sources has."""
+
+
+def _given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of the source that were given; refuse those of the other."""
+    from embedstore.errors import InputError
+
+    source, other = ("world", "store") if arguments.world is not None else ("store", "world")
+    foreign = [name for name in _OPTIONS[other] if getattr(arguments, name) is not None]
+    if foreign:
+        raise InputError(f"--{foreign[0].replace('_', '-')} goes with --{other}, not with --{source}.")
+    return {name: getattr(arguments, name) for name in _OPTIONS[source] if getattr(arguments, name) is not None}
+
+
+def _read(
+    arguments: argparse.Namespace,
+    *,
+    task: str = "melting_point",
+    protein_task: str | None = None,
+    protein_model: str | None = None,
+) -> dict[str, StudyData]:
     """Read the study of each model from a store."""
     from analysis.melting_point.data import read_study
     from embedstore import open_store
     from embedstore.errors import InputError
 
-    if not arguments.coding_models or not arguments.protein_model:
+    if not arguments.coding_models or not protein_model:
         raise InputError("--store needs --protein-model and --coding-models: what the tasks were embedded with.")
     store = open_store(arguments.store)
     return {
         name: read_study(
             store,
-            arguments.task,
+            task,
             coding_model=name,
-            protein_model=arguments.protein_model,
-            protein_task=arguments.protein_task,
+            protein_model=protein_model,
+            protein_task=protein_task,
         )
         for name in arguments.coding_models
     }

@@ -244,12 +244,15 @@ def mesophile_table(
     Raises
     ------
     InputError
-        As for `mesophiles`.
+        As for `mesophiles`; or no species lives in heat, so that there is nothing to compare.
     """
     import pandas as pd
 
+    cool = mesophiles(data, growth=growth)
+    if len(cool.samples) == len(data.samples):
+        raise InputError(f"all species grow best below {THERMOPHILE:g} degrees: the whole study is one of mesophiles.")
     parts = []
-    for name, study in (("all species", data), ("mesophiles", mesophiles(data, growth=growth))):
+    for name, study in (("all species", data), ("mesophiles", cool)):
         made = {SPECIES: augmentation(study, [SPECIES])}
         for feature in plain_features(study):
             made[feature] = [Block(study.feature(feature))]

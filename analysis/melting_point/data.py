@@ -23,7 +23,10 @@ WINDOWS = (2, 4, 8, 16, 32)
 """Codons within which ``window_permuted`` shuffles, by default."""
 
 STRATEGIES = (TRUE, PERMUTED, UNIFORM, *(f"window_permuted({width})" for width in WINDOWS))
-"""Codon strategies that `read_study` looks for by default."""
+"""Codon strategies that `read_study` looks for by default, besides transplants."""
+
+TRANSPLANTS = "transplant("
+"""How the names of features begin whose sequences were written with the codons of another species."""
 
 TRAINING = ("train", "valid")
 """Splits that regressions are fitted to; their penalties come from cross-validation in them."""
@@ -187,7 +190,7 @@ def read_study(
     coding_model: str,
     protein_model: str | None = None,
     protein_task: str | None = None,
-    strategies: Sequence[str] = STRATEGIES,
+    strategies: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
     keep_seeds: bool = True,
 ) -> StudyData:
@@ -207,7 +210,8 @@ def read_study(
     protein_task
         Default ``"<task>.protein"``.
     strategies
-        Codon strategies; those of which the store has nothing are left out, but ``"true"`` must be there.
+        Codon strategies; those of which the store has nothing are left out, but ``"true"`` must be there. Default:
+        `STRATEGIES`, and ``"transplant(<species>)"`` of every species of the task for which it is embedded.
     seeds
         Seeds of each strategy, all of which must be there; default, those that are.
     keep_seeds
@@ -228,6 +232,8 @@ def read_study(
     samples = _samples(store, task)
     features: dict[str, NDArray[np.floating]] = {}
     by_seed: dict[str, Sequence[NDArray[np.floating]]] = {}
+    if strategies is None:
+        strategies = (*STRATEGIES, *_transplants(store, task, coding_model, samples["species"].tolist()))
     for strategy in strategies:
         arrays = [_pooled(store, name, coding_model, samples) for name in recoded_names(store, task, strategy, seeds)]
         if not arrays:
@@ -286,6 +292,12 @@ def recoded_names(store: Store, task: str, strategy: str, seeds: Sequence[int] |
             f"`embedstore recode {task} --strategy '{strategy}'` adds it."
         )
     return wanted
+
+
+def _transplants(store: Store, task: str, model: str, species: Sequence[str]) -> list[str]:
+    """Return the transplants of a task that are embedded with a model."""
+    every = [f"{TRANSPLANTS}{name})" for name in sorted(set(species))]
+    return [one for one in every if any(model in store.models(name) for name in recoded_names(store, task, one, None))]
 
 
 def _samples(store: Store, task: str) -> pd.DataFrame:

@@ -16,6 +16,9 @@ from embedstore.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+MARKS = "osD^v"
 
 TERM_TITLES = {
     "d_species": "species\n(beside protein)",
@@ -68,17 +71,36 @@ def plot_partition(table: pd.DataFrame, ax: Axes | None = None, *, measure: str 
 def _points(ax: Axes, rows: pd.DataFrame, place: np.ndarray, number: int, name: str) -> None:
     """Draw estimates with intervals."""
     value, low, high = (rows[column].to_numpy(np.float64) for column in ("estimate", "low", "high"))
-    ax.errorbar(
-        value,
-        place,
-        xerr=[value - low, high - value],
-        fmt="osD^v"[number % 5],
-        color=SEQUENCE[number % len(SEQUENCE)],
-        capsize=3,
-        markersize=5,
-        linewidth=1.2,
-        label=name,
-    )
+    points_with_intervals(ax, value, low, high, place, number, name)
+
+
+def points_with_intervals(
+    ax: Axes,
+    value: NDArray[np.float64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+    place: NDArray[np.floating],
+    number: int,
+    name: str,
+) -> None:
+    """Draw numbers and their intervals, which need not contain them: percentiles of draws can lie to one side.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    value, low, high
+        (point,) numbers, and the ends of their intervals.
+    place
+        (point,) heights.
+    number
+        Which of several this is: it has a colour and a shape of its own.
+    name
+        In the legend; empty for none.
+    """
+    colour = SEQUENCE[number % len(SEQUENCE)]
+    ax.errorbar((low + high) / 2, place, xerr=(high - low) / 2, fmt="none", ecolor=colour, capsize=3, linewidth=1.2)
+    ax.plot(value, place, MARKS[number % 5], color=colour, markersize=5, label=name or None)
 
 
 def plot_window_curve(table: pd.DataFrame, ax: Axes | None = None, *, measure: str = WITHIN) -> Axes:
@@ -111,7 +133,7 @@ def plot_window_curve(table: pd.DataFrame, ax: Axes | None = None, *, measure: s
         place = np.searchsorted(widths, ordered["width"].to_numpy(np.float64))
         colour = SEQUENCE[number % len(SEQUENCE)]
         low, high = (ordered[name].to_numpy(np.float64) for name in ("low", "high"))
-        ax.plot(place, ordered["estimate"], f"-{'osD^v'[number % 5]}", color=colour, markersize=4, label=str(model))
+        ax.plot(place, ordered["estimate"], f"-{MARKS[number % 5]}", color=colour, markersize=4, label=str(model))
         ax.fill_between(place, low, high, color=colour, alpha=0.18, linewidth=0)
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set_xticks(range(len(widths)), ["all" if np.isinf(width) else f"{width:.0f}" for width in widths])
@@ -146,7 +168,7 @@ def plot_total_and_within(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         _points(ax, shown, place - (number - 0.5) * 0.28, number, f"R2 {_about(measure)}")
         for value, where in zip(own["estimate"], place - (number - 0.5) * 0.28, strict=True):
             if value < least:
-                ax.text(least + 0.02, where, f"{value:.2f}", va="center", fontsize="x-small", color=SEQUENCE[number])
+                ax.text(least + 0.035, where, f"{value:.2f}", va="center", fontsize="x-small", color=SEQUENCE[number])
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_yticks(place, table["name"].tolist(), fontsize="small")
     ax.set(xlabel="R2 on test samples (95 % interval)", xlim=(least - 0.05, 1), ylim=(-len(table) + 0.4, 0.6))
@@ -189,7 +211,8 @@ def plot_strategies(table: pd.DataFrame, ax: Axes | None = None, *, measure: str
         hatch = ("", "//", "..", "xx")[number % 4]
         colour = SEQUENCE[number % len(SEQUENCE)]
         ax.bar(place, value, 0.92 * width, color=colour, hatch=hatch, edgecolor="white", label=model)
-        ax.errorbar(place, value, yerr=[value - low, high - value], fmt="none", ecolor="black", capsize=3, linewidth=1)
+        middle, half = (low + high) / 2, (high - low) / 2
+        ax.errorbar(place, middle, yerr=half, fmt="none", ecolor="black", capsize=3, linewidth=1)
     beside = table[table["name"] == PROTEIN_SPECIES]
     if len(beside):
         ax.axhline(float(beside[columns[0]].iloc[0]), color=COLOURS["grey"], linestyle="--", label="protein + species")

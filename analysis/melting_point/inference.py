@@ -23,8 +23,14 @@ if TYPE_CHECKING:
 DRAWS = 2000
 """Bootstrap draws, by default."""
 
+LEAST_DRAWS = 40
+"""Of fewer, none lies beyond either end of a 95 % interval."""
+
 FLIPS = 10_000
 """Sign flips, by default; the smallest p is 1 / (flips + 1)."""
+
+_ROUNDING = 1e-10
+"""R2 that differ by less, or squared errors by a smaller share, are alike; rounding has a sign, and would be tested."""
 
 WITHIN, TOTAL = "within", "total"
 MEASURES = (WITHIN, TOTAL)
@@ -92,6 +98,24 @@ class Estimate(NamedTuple):
     low: float
     high: float
     p: float
+
+
+def check_numbers(seeds: int, draws: int) -> None:
+    """Refuse a study without seeds, or with too few draws for an interval.
+
+    Parameters
+    ----------
+    seeds, draws
+        How many.
+
+    Raises
+    ------
+    InputError
+        There is no seed, or there are fewer than `LEAST_DRAWS` draws.
+    """
+    for name, value, least in (("seeds", seeds, 1), ("draws", draws, LEAST_DRAWS)):
+        if value < least:
+            raise InputError(f"{value} {name}: a study needs {least} or more.")
 
 
 def resample(
@@ -212,6 +236,7 @@ def estimate(
         )
     weight = drawn.weights(contrast)
     point, values = float(drawn.point[measure] @ weight), drawn.draws[measure] @ weight
+    values[np.abs(values) < _ROUNDING] = 0
     if kind == "bca":
         low, high = bca(point, values, drawn.without[measure] @ weight, level)
     else:
@@ -361,7 +386,8 @@ def contrast_table(
             errors[:, np.array([drawn.names.index(str(pair[side])) for pair in with_pair])] for side in (1, 2)
         )
         partial[places] = 1 - ratio(full.sum(axis=0), reduced.sum(axis=0))
-        flip[places] = sign_flip(reduced - full, flips=flips, seed=seed)
+        apart = np.abs(reduced - full) > _ROUNDING * reduced.mean(axis=0)
+        flip[places] = sign_flip(np.where(apart, reduced - full, 0), flips=flips, seed=seed)
     rows = []
     for measure in measures:
         found = [estimate(drawn, weights, measure, kind=kind) for weights in contrasts.values()]

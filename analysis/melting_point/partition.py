@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from analysis.melting_point.data import PERMUTED, PROTEIN, TRUE, UNIFORM
+from analysis.melting_point.data import PERMUTED, PROTEIN, TRANSPLANTS, TRUE, UNIFORM
 from analysis.melting_point.design import SPECIES, augmentation
 from analysis.melting_point.inference import MEASURES, estimate
 from analysis.melting_point.measures import measures, species_means
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from analysis.melting_point.regression import Fit
 
 logger = logging.getLogger(__name__)
+
+_SLIGHT = 1e-4
+"""Errors of two penalties are alike that differ by a smaller share of the largest."""
 
 MEAN = "mean"
 """Name of the prediction that is the mean of the training labels."""
@@ -125,7 +128,7 @@ def designs(data: StudyData, *, alone: bool = True) -> dict[str, list[Block]]:
     -------
     dict of str to list of Block
         Names are those of features, and ``species``, joined by ``+``; terms of strategies that the study lacks are left
-        out.
+        out, and so are transplants, which are predicted but never fitted to.
 
     Raises
     ------
@@ -133,7 +136,11 @@ def designs(data: StudyData, *, alone: bool = True) -> dict[str, list[Block]]:
         The features of the protein, or of the true or the permuted coding sequences, are missing.
     """
     protein, species = Block(data.feature(PROTEIN)), augmentation(data, [SPECIES])
-    coding = {name: Block(values) for name, values in data.features.items() if name != PROTEIN}
+    coding = {
+        name: Block(values)
+        for name, values in data.features.items()
+        if name != PROTEIN and not name.startswith(TRANSPLANTS)
+    }
     for name in (TRUE, PERMUTED):
         data.feature(name)
     made: dict[str, list[Block]] = {
@@ -203,9 +210,14 @@ def fit_designs(
 
 def _warn(name: str, fits: Sequence[Fit]) -> None:
     """Say so where a better penalty may lie below all there are; above them there is nothing left to shrink."""
-    smallest = [fit.penalty for fit in fits if fit.at_edge.all() and len(fit.errors) and np.argmin(fit.errors) == 0]
+    smallest = [fit.penalty for fit in fits if len(fit.errors) > 1 and _falls(fit.errors)]
     if smallest:
         logger.warning("%s: the smallest penalty, %g, predicts best; give smaller ones.", name, smallest[0])
+
+
+def _falls(errors: NDArray[np.float64]) -> bool:
+    """Return whether the smallest penalty is the best and the error still falls there: few channels need none."""
+    return bool(np.argmin(errors) == 0 and errors[1] - errors[0] > _SLIGHT * errors.max())
 
 
 def score_table(data: StudyData, fitted: Fitted, drawn: Draws) -> pd.DataFrame:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.melting_point.data import PERMUTED, STRATEGIES, TRUE, UNIFORM, read_study
-from embedstore.errors import InputError
+from embedstore.errors import CorruptError, InputError
+from probes.results import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ CODING_MODELS = ("codon_composition", "codon_pair")
 """Encoders without weights that read which codons are neighbours: by their third bases, and whole."""
 
 LANGUAGE_MODEL = "coding_lm"
-SETTINGS = "world.json"
+SETTINGS, STORE = "world.json", "store.zarr"
 _TRAINING: dict[str, Any] = {"hidden": 64, "layers": 8, "batch_size": 16, "learning_rate": 2e-3, "evaluations": 4}
 
 
@@ -80,7 +81,9 @@ def simulate_studies(
     Raises
     ------
     InputError
-        The folder holds another world, or there is no such world.
+        The folder holds another world or what is no world, there is no such world or model, or a number is too small.
+    CorruptError
+        The folder's own record of its world cannot be read.
     """
     from embedstore import embed, open_store
     from embedstore.models import load
@@ -88,17 +91,21 @@ def simulate_studies(
     from embedstore.tasks.coding import coding_task, protein_task
 
     folder = Path(out)
-    settings = {"world": world, "seed": seed, "samples": samples, "test": test}
-    _check_folder(folder, settings)
+    settings = {"world": world, "seed": seed, "samples": samples, "test": test, "permutations": permutations}
+    for name, value, least in (("test", test, 2), ("permutations", permutations, 1)):
+        if value < least:
+            raise InputError(f"{name}={value}: a study needs {least} or more.")
+    # Before anything is written, so that a mistyped name leaves nothing behind.
     made = coding_world(world, seed=seed, samples=samples, test=test)
+    models = {name: load(name) for name in coding_models}
+    _check_folder(folder, settings)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    store = open_store(folder / "store.zarr", mode="a")
+    write_json(folder / SETTINGS, settings)
+    store = open_store(folder / STORE, mode="a")
     task = coding_task(made.data, TASK)
     store.add_task(task)
     store.add_task(protein_task(made.data, f"{TASK}.protein"))
     names = _add_recoded(store, task, strategies, permutations)
-    models = {name: load(name) for name in coding_models}
     if language_model:
         trained = _language_model(folder, made, seed, steps, progress)
         models[LANGUAGE_MODEL] = load(trained, name=LANGUAGE_MODEL)
@@ -148,17 +155,27 @@ def transplanted(studies: Mapping[str, StudyData], *, recodings: int = 10) -> di
 
 
 def _check_folder(folder: Path, settings: dict[str, Any]) -> None:
-    """Refuse a folder of another world."""
+    """Refuse a folder of another world, and one with a store of which it is not known whose it is."""
     file = folder / SETTINGS
-    if file.exists():
-        former = json.loads(file.read_text(encoding="utf-8"))
-        changed = [name for name, value in settings.items() if former.get(name) != value]
-        differ = [f"{name} {former.get(name)}, now {settings[name]}" for name in changed]
-        if differ:
+    if not file.exists():
+        if (folder / STORE).exists():
             raise InputError(
-                f"{folder} holds another simulated world: {'; '.join(differ)}. Give another folder (--out), or delete "
-                "this one."
+                f"{folder / STORE} is a store that was not made for a simulated world ({SETTINGS} is not beside it); "
+                "nothing is added to it. Give another folder (--out)."
             )
+        return
+    try:
+        former = dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise CorruptError(f"{file} cannot be read ({error}). Delete {folder} and run the study again.") from error
+    differ = [
+        f"{name} {former.get(name)}, now {value}" for name, value in settings.items() if former.get(name) != value
+    ]
+    if differ:
+        raise InputError(
+            f"{folder} holds another simulated world: {'; '.join(differ)}. Give another folder (--out), or delete "
+            "this one."
+        )
 
 
 def _add_recoded(store: Store, task: Any, strategies: Sequence[str], permutations: int) -> list[str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from analysis.melting_point.figures import MARKS, points_with_intervals
 from analysis.melting_point.transplant import ALL
 from analysis.melting_point.within import OVERALL
 from analysis.plots import COLOURS, SEQUENCE, new_axes
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
-
-_MARKS = "osD^v"
 
 
 def plot_decodability(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -39,7 +38,7 @@ def plot_decodability(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     place = -np.arange(len(table), dtype=np.float64)
     value, low, high = _numbers(table, "accuracy", "low", "high")
     ax.barh(place, value, height=0.6, color=COLOURS["blue"])
-    ax.errorbar(value, place, xerr=[value - low, high - value], fmt="none", ecolor="black", capsize=3, linewidth=1)
+    ax.errorbar((low + high) / 2, place, xerr=(high - low) / 2, fmt="none", ecolor="black", capsize=3, linewidth=1)
     for where, number, end in zip(place.tolist(), value.tolist(), high.tolist(), strict=True):
         ax.text(end + 0.015, where, f"{number:.2f}", va="center", fontsize="small")
     guess = float(table["majority"].iloc[0])
@@ -70,8 +69,8 @@ def plot_erasure(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         begin = (row["accuracy_before"], row["r2_before"])
         end = (row["accuracy_after"], row["r2_after"])
         ax.annotate("", end, begin, arrowprops={"arrowstyle": "->", "color": colour, "linewidth": 1.4})
-        ax.plot(*begin, _MARKS[number % 5], color=colour, markersize=7, label=row["features"])
-        ax.plot(*end, _MARKS[number % 5], color=colour, markersize=7, markerfacecolor="white")
+        ax.plot(*begin, MARKS[number % 5], color=colour, markersize=7, label=row["features"])
+        ax.plot(*end, MARKS[number % 5], color=colour, markersize=7, markerfacecolor="white")
     guess = float(table["majority"].iloc[0])
     ax.axvline(guess, color="0.5", linestyle="--", linewidth=0.8)
     ax.axhline(0, color="black", linewidth=0.8)
@@ -82,7 +81,7 @@ def plot_erasure(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         xlim=(0, 1.05),
     )
     ax.title.set_fontsize("small")
-    return _finished(ax, above=1.07)
+    return _finished(ax, columns=4, above=1.07)
 
 
 def plot_left_out(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -104,9 +103,7 @@ def plot_left_out(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax = ax or new_axes(5, 4.6)
     for number, (name, own) in enumerate(table.groupby("features", sort=False)):
         colour = SEQUENCE[number % len(SEQUENCE)]
-        ax.plot(
-            own["expected"], own["bias"], _MARKS[number % 5], color=colour, markersize=6, alpha=0.8, label=str(name)
-        )
+        ax.plot(own["expected"], own["bias"], MARKS[number % 5], color=colour, markersize=6, alpha=0.8, label=str(name))
     ends = np.array([table["expected"].min(), table["expected"].max()])
     ax.plot(ends, ends, color="0.5", linestyle="--", linewidth=0.9)
     ax.axhline(0, color="black", linewidth=0.8)
@@ -114,7 +111,7 @@ def plot_left_out(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         xlabel="mean of the other species less that of the one left out (°C)",
         ylabel="bias of predictions for it (°C)",
     )
-    return _finished(ax)
+    return _finished(ax, columns=4)
 
 
 def plot_per_species(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -256,17 +253,7 @@ def _points(
 ) -> None:
     """Draw numbers with lower and upper ends in a colour and shape of their own."""
     value, low, high = numbers
-    ax.errorbar(
-        value,
-        place,
-        xerr=[value - low, high - value],
-        fmt=_MARKS[number % 5],
-        color=SEQUENCE[number % len(SEQUENCE)],
-        capsize=3,
-        markersize=5,
-        linewidth=1.2,
-        label=name or None,
-    )
+    points_with_intervals(ax, value, low, high, place, number, name)
 
 
 def _offset(number: int, many: int) -> float:
@@ -291,12 +278,12 @@ class SpeciesFigure(NamedTuple):
     caption
         What can be seen.
     draw
-        Takes the table of one model, and an Axes.
+        Takes the table of one model, and an Axes, default a new figure of a size that suits it.
     """
 
     table: str
     caption: str
-    draw: Callable[[pd.DataFrame, Axes], Axes]
+    draw: Callable[..., Axes]
 
 
 SPECIES_FIGURES = (

@@ -10,7 +10,7 @@ import numpy as np
 from analysis.melting_point.baselines import BASELINES, baseline, with_species
 from analysis.melting_point.data import PERMUTED, PROTEIN, TRUE, StudyData, check_study
 from analysis.melting_point.design import SPECIES, augmentation
-from analysis.melting_point.inference import DRAWS, contrast_table, estimate, resample
+from analysis.melting_point.inference import DRAWS, check_numbers, contrast_table, estimate, resample
 from analysis.melting_point.measures import species_means
 from analysis.melting_point.partition import (
     MEAN,
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     Arms = Mapping[str, NDArray[np.floating]]
 
 logger = logging.getLogger(__name__)
+
+LEAST_GROUPS = 10
+"""Fewer groups of training or test samples say nothing: there is too little to draw."""
 
 AUGMENTATIONS = ("gc", "gc3", "gc_skew", SPECIES)
 """What is put beside embeddings in the table of augmentations."""
@@ -126,10 +129,11 @@ def melting_point_study(
     ------
     InputError
         A study is not what it must be, studies differ in samples, or the features of proteins, or of true or permuted
-        coding sequences, are missing.
+        coding sequences, are missing; there are too few seeds, draws or groups; or all melting points are the same.
     """
     import pandas as pd
 
+    check_numbers(len(seeds), draws)
     studies = {data.models.get("coding", "coding"): data} if isinstance(data, StudyData) else dict(data)
     first = _check_same(studies)
     found: dict[str, dict[str, pd.DataFrame]] = {}
@@ -374,6 +378,13 @@ def _check_same(studies: Mapping[str, StudyData]) -> StudyData:
     if not studies:
         raise InputError("there is no study: give that of one model of coding sequences or more.")
     (name, first), *others = ((name, check_study(study)) for name, study in studies.items())
+    for model, study in studies.items():
+        missing = [one for one in (PROTEIN, TRUE, PERMUTED) if one not in study.features]
+        if missing:
+            raise InputError(
+                f"the study of {model!r} has no features {missing[0]!r}, without which there is no partition. Recoded "
+                "sequences come from `embedstore recode TASK --store S --strategy permuted --seeds 5`, then `embed`."
+            )
     for other, study in others:
         same = first.samples[["id", "split", "species", "group", "y"]].equals(
             study.samples[["id", "split", "species", "group", "y"]]
@@ -382,6 +393,16 @@ def _check_same(studies: Mapping[str, StudyData]) -> StudyData:
             raise InputError(
                 f"the studies of {name!r} and {other!r} differ in their samples or proteins; models are only compared "
                 "on the same ones."
+            )
+    for part, kept in (("training", first.train), ("test", first.test)):
+        many = len(np.unique(first.group[kept]))
+        if many < LEAST_GROUPS:
+            raise InputError(
+                f"{many} groups of {part} samples (proteins that are not alike); {LEAST_GROUPS} are wanted."
+            )
+        if np.ptp(first.y[kept]) == 0:
+            raise InputError(
+                f"all {part} samples have the melting point {first.y[kept][0]:g}: nothing can be predicted."
             )
     return first
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from analysis.melting_point.figures import (
     SHOWN,
@@ -18,13 +18,15 @@ from analysis.melting_point.inference import MEASURES
 from analysis.melting_point.species_figures import SPECIES_FIGURES
 from analysis.melting_point.study import CAPTIONS, Study
 from analysis.melting_point.verdict import NOTE, RULE, Verdict
-from embedstore.errors import CorruptError, NotInStoreError
+from embedstore.errors import CorruptError, InputError, NotInStoreError
+from probes.results import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 STUDY_FILE = "study.json"
 """What the verdict is, and which tables and figures there are; written last."""
@@ -38,7 +40,7 @@ def write_study(study: Study, out: str | Path, *, source: dict[str, Any] | None 
     study
         From `analysis.melting_point.study.melting_point_study`.
     out
-        Folder, made where it is not there; files of the same names are replaced.
+        Folder, made where it is not there; tables and figures of a former study are replaced or removed.
     source
         What the study was made from, to be kept beside it.
 
@@ -53,6 +55,12 @@ def write_study(study: Study, out: str | Path, *, source: dict[str, Any] | None 
     for name, table in study.tables.items():
         table.to_csv(folder / "tables" / f"{name}.csv", index=False)
     figures = _draw(study, folder / "figures")
+    # A table that only a former study had would be taken for one of this.
+    for name in set(CAPTIONS) - set(study.tables):
+        (folder / "tables" / f"{name}.csv").unlink(missing_ok=True)
+    for name in {"window_curve", *(one.table for one in SPECIES_FIGURES)} - set(figures):
+        for ending in (".png", ".csv"):
+            (folder / "figures" / f"{name}{ending}").unlink(missing_ok=True)
     record = {
         "kind": "melting_point_study",
         "conclusion": study.verdict.conclusion,
@@ -65,8 +73,39 @@ def write_study(study: Study, out: str | Path, *, source: dict[str, Any] | None 
         "figures": {name: {"file": f"figures/{name}.png", "caption": caption} for name, caption in figures.items()},
         "missing": study.missing,
     }
-    (folder / STUDY_FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_atomically(folder / STUDY_FILE, (json.dumps(record, indent=1) + "\n").encode())
     return folder
+
+
+def check_out(out: str | Path, source: dict[str, Any]) -> None:
+    """Refuse a folder that has the study of something else, which would be replaced.
+
+    Parameters
+    ----------
+    out
+        Where a study is to be written; it need not be there.
+    source
+        What it is made from, as for `write_study`.
+
+    Raises
+    ------
+    InputError
+        It is a file, or its study was made from something else.
+    """
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; a study is written to a folder.")
+    try:
+        record = dict(json.loads((folder / STUDY_FILE).read_text(encoding="utf-8")))
+        former = dict(record.get("source") or {})
+    except (OSError, ValueError, TypeError):
+        # What is no study, or can no longer be read, is not lost when it is replaced.
+        return
+    differ = [f"{name} {former.get(name)}, now {value}" for name, value in source.items() if former.get(name) != value]
+    if differ:
+        raise InputError(
+            f"{folder} holds another study: {'; '.join(differ)}. Give another folder (--out), or move that study away."
+        )
 
 
 def read_written_study(folder: str | Path) -> Study:
@@ -116,45 +155,42 @@ def _table(path: Path) -> pd.DataFrame:
 
 def _draw(study: Study, folder: Path) -> dict[str, str]:
     """Draw and write all figures; return their names and captions."""
+    from matplotlib import pyplot as plt
+
     from analysis.plots import save_figure
 
     tables, first = study.tables, str(study.tables["scores"]["model"].iloc[0])
     shown = tables["scores"][tables["scores"]["model"] == first].set_index("name")
     shown = shown.reindex([name for name in SHOWN if name in shown.index]).reset_index()
     wanted = {
-        "total_and_within": _Figure(f"R2 in total and within species ({first}).", shown, plot_total_and_within, 4.4)
+        "total_and_within": _Figure(
+            f"R2 in total and within species ({first}); what lies further left has its number beside it.",
+            shown,
+            plot_total_and_within,
+        )
     }
     for measure, where in zip(MEASURES, ("within species", "in total"), strict=True):
         bars, terms = partial(plot_strategies, measure=measure), partial(plot_partition, measure=measure)
         caption = f"R2 {where} under each codon strategy, species beside the embedding."
-        wanted[f"partition_{measure}"] = _Figure(f"What each part adds to R2 {where}.", tables["partition"], terms, 3.6)
-        wanted[f"strategies_{measure}"] = _Figure(caption, tables["scores"], bars, 3.6)
+        wanted[f"partition_{measure}"] = _Figure(f"What each part adds to R2 {where}.", tables["partition"], terms)
+        wanted[f"strategies_{measure}"] = _Figure(caption, tables["scores"], bars)
     if len(tables["window_curve"]):
         caption = "R2 within species lost by permuting codons in windows."
-        wanted["window_curve"] = _Figure(caption, tables["window_curve"], plot_window_curve, 3.6)
+        wanted["window_curve"] = _Figure(caption, tables["window_curve"], plot_window_curve)
     for one in SPECIES_FIGURES:
         if one.table in tables and len(tables[one.table]):
             own = tables[one.table][tables[one.table]["model"] == first].drop(columns="model").reset_index(drop=True)
-            height = 1.6 + 0.3 * min(len(own), 20)
-            wanted[one.table] = _Figure(f"{one.caption} Model: {first}.", own, one.draw, height)
+            wanted[one.table] = _Figure(f"{one.caption} Model: {first}.", own, one.draw)
     for name, each in wanted.items():
-        figure = _new_figure(7, each.height)
-        each.draw(each.table, figure.subplots())
+        figure = cast("Figure", each.draw(each.table).figure)
         save_figure(figure, folder / f"{name}.png", each.table)
+        plt.close(figure)
     return {name: each.caption for name, each in wanted.items()}
 
 
 class _Figure(NamedTuple):
-    """A figure that is to be drawn, so many inches high."""
+    """A figure that is to be drawn."""
 
     caption: str
     table: pd.DataFrame
-    draw: Callable[[pd.DataFrame, Axes], Axes]
-    height: float
-
-
-def _new_figure(width: float, height: float) -> Any:
-    """Return a figure of so many inches that belongs to no window."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
+    draw: Callable[[pd.DataFrame], Axes]

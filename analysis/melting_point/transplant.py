@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from analysis.melting_point.data import TRUE
+from analysis.melting_point.data import TRANSPLANTS, TRUE
 from analysis.melting_point.design import sequences_of
 from analysis.melting_point.measures import species_means
 from analysis.melting_point.regression import Block, fit_ridge, predict
@@ -36,7 +36,7 @@ it would be the ratio of two noises."""
 ALL = "all"
 """Name of the row of all donors."""
 
-_HEAD, _TAIL = "transplant(", ")"
+_HEAD, _TAIL = TRANSPLANTS, ")"
 
 
 def transplant_features(

@@ -52,7 +52,7 @@ def add_recode(commands: argparse._SubParsersAction[Any]) -> None:
 
 def _recode(arguments: argparse.Namespace) -> int:
     from embedstore.coding.recoding import recoded_task, stored_task
-    from embedstore.coding.strategies import STRATEGIES
+    from embedstore.coding.strategies import STRATEGIES, parse_strategy
     from embedstore.errors import InputError
     from embedstore.store import open_store
 
@@ -64,6 +64,8 @@ def _recode(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.seeds < 1:
         raise InputError(f"--seeds is {arguments.seeds}; one seed or more is wanted.")
+    for strategy in arguments.strategy:
+        parse_strategy(strategy)  # before any task is added
     open_store(arguments.store)  # a mistyped path must not become a new store
     store = open_store(arguments.store, mode="a")
     task = stored_task(store, arguments.task)
@@ -92,7 +94,13 @@ def _usage(path: str | None) -> pd.DataFrame | None:
 
     if path is None:
         return None
-    table = pd.read_csv(path, sep="\t", index_col=0)
+    try:
+        table = pd.read_csv(path, sep="\t", index_col=0)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"--usage {path}: cannot be read: {error}. A tab-separated table is wanted: the species first, then a "
+            "column for each codon."
+        ) from error
     text = [str(column) for column in table.columns if table[column].dtype.kind not in "if"]
     if text:
         raise InputError(

@@ -21,6 +21,7 @@ REASONS = {
     "no_protein": "There is no protein to find the genetic code by.",
     "unknown_table": "There is no such genetic code.",
     "not_true_or_false": "The column says neither true nor false.",
+    "wrong_id": "The id is empty, too long, or not printable ASCII.",
     "repeated_id": "Another row has the same id.",
     "no_label": "There is no label.",
     "label_is_no_number": "The label is no finite number.",

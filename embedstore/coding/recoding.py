@@ -12,6 +12,7 @@ from embedstore.coding.strategies import consensus, parse_strategy, recode
 from embedstore.coding.usage import ALL, codon_usage
 from embedstore.digests import sequence_digest, table_digest
 from embedstore.errors import InputError, did_you_mean
+from embedstore.tasks.coding_rows import UNKNOWN_SPECIES
 from embedstore.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -120,6 +121,8 @@ def recoded_task(
     kinds: list[str] | None = None
     if found.name == "freq_species" or (found.name == "transplant" and usage is None):
         kinds = _column(task, species, "species").astype(str).tolist()
+        if found.name == "freq_species" and usage is None:
+            _check_known(task, kinds)
     new: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(sequences)
     used: dict[str, str] = {}
     for one in np.unique(tables).tolist():
@@ -191,6 +194,17 @@ def _column(task: Task, name: str, what: str) -> pd.Series:
             f"{did_you_mean(name, task.samples.columns)}"
         )
     return task.samples[name]
+
+
+def _check_known(task: Task, kinds: list[str]) -> None:
+    """Refuse samples of no known species where each is to have the usage of its own."""
+    unknown = kinds.count(UNKNOWN_SPECIES)
+    if unknown:
+        raise InputError(
+            f"task {task.name!r}: {unknown:,} of {len(kinds):,} samples are of species {UNKNOWN_SPECIES!r}, the first "
+            f"{task.samples['id'].iloc[kinds.index(UNKNOWN_SPECIES)]!r}, so there is no usage of their own to draw "
+            "with. Add the task with its species (embedstore coding --species), or use freq_global."
+        )
 
 
 def _tables(task: Task, table: str | int) -> NDArray[np.int64]:

@@ -177,7 +177,10 @@ def recode(
     given = {"usage": usage, "species": species, "parent": parent}
     for what in found.needs:
         if given[what] is None:
-            raise InputError(f"Codon strategy {name!r} ({found.text}) needs {what}=; see embedstore.coding.recode.")
+            cure = " (--parent FASTA, or consensus)" if what == "parent" else ""
+            raise InputError(
+                f"Codon strategy {name!r} ({found.text}) needs {what}=; see embedstore.coding.recode{cure}."
+            )
     tables = np.full(len(sequences), table) if isinstance(table, int | np.integer) else np.asarray(table)
     lengths = {"ids": ids, "table": tables, "species": species, "has_start": has_start, "pinned": pinned}
     for what, values in lengths.items():
@@ -259,7 +262,8 @@ def consensus(sequences: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     sizes = sorted({len(codes) for codes in sequences})
     if len(sizes) != 1:
         raise InputError(
-            f"variants of one parent have one length; these {len(sequences):,} sequences have {sizes[:5]}."
+            f"variants of one parent have one length; these {len(sequences):,} sequences have {sizes[:5]}. "
+            "Recode sequences that are not variants with another strategy."
         )
     index = read_codons(sequences).index.reshape(len(sequences), -1)
     counts = np.stack([(index == codon).sum(axis=0) for codon in range(64)])
@@ -268,7 +272,7 @@ def consensus(sequences: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     if rare.size:
         raise InputError(
             f"at codon {rare[0]} (0-based) no codon is in more than half of the {len(sequences):,} sequences: they are "
-            "not variants of one parent. Pass parent= yourself."
+            "not variants of one parent. Pass parent= yourself (--parent FASTA)."
         )
     letters: NDArray[np.uint8] = LETTERS.take(common, axis=0)
     return letters.ravel()

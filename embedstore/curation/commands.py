@@ -73,7 +73,10 @@ def _curate(arguments: argparse.Namespace) -> int:
 def _client(arguments: argparse.Namespace) -> Client | None:
     """Return the client that the arguments ask for; None where only files are to be searched."""
     from embedstore.curation import Client
+    from embedstore.errors import InputError
 
+    if arguments.rate is not None and not arguments.rate > 0:
+        raise InputError(f"--rate is {arguments.rate}; requests per second, above 0, are wanted.")
     if not (arguments.contact or arguments.offline or not arguments.fasta):
         return None
     cache = arguments.cache or Path(arguments.out) / "cache"

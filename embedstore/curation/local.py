@@ -62,12 +62,25 @@ def read_files(paths: Iterable[str | Path], *, tables: Sequence[int] = (1, 11)) 
     for path in map(Path, paths):
         text = read_bytes(path).decode() + "\n"
         if not text.startswith(">"):
-            raise InputError(f"{path}:1: begins with {text[:40]!r}; a FASTA file of coding sequences is wanted.")
+            raise InputError(
+                f"{path}:1: begins with {text[:40].rstrip()!r}; a FASTA file of coding sequences is wanted."
+            )
         for identifiers, record in read_fasta(text, path.name):
             if isinstance(record, Fault):
-                raise InputError(f"{path}: record {identifiers[0]!r} has no sequence. Is the file cut off?")
+                raise InputError(
+                    f"{path}:{_line_without_sequence(text)}: record {identifiers[0]!r} has no sequence. Is the file "
+                    "cut off?"
+                )
             _add(files, identifiers, record, tables)
     return files
+
+
+def _line_without_sequence(text: str) -> int:
+    """Return the line of the first header that no letters follow."""
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    following = [*(line for _, line in lines[1:]), ">"]
+    pairs = zip(lines, following, strict=True)
+    return next(number for (number, line), after in pairs if line[0] == after[0] == ">")
 
 
 def _add(files: LocalFiles, identifiers: list[str], record: CodingRecord, tables: Sequence[int]) -> None:

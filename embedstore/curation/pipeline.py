@@ -17,7 +17,7 @@ from embedstore.curation.rcsb import Part
 from embedstore.curation.records import CodingRecord, without_version
 from embedstore.curation.retention import retention_table
 from embedstore.curation.rows import OWN_COLUMNS, Row, prepared, read_rows
-from embedstore.errors import InputError
+from embedstore.errors import InputError, did_you_mean
 from embedstore.shards import write_durable
 
 if TYPE_CHECKING:
@@ -120,7 +120,14 @@ def curate(
     if client is None and not fasta:
         raise InputError("Nothing to search: give FASTA files of coding sequences, or a client for the databases.")
     frame = _frame(table)
+    for name in names:
+        if name not in frame:
+            raise InputError(f"the list has no column {name!r} (names, --names).{did_you_mean(name, map(str, frame))}")
+    if workers < 1:
+        raise InputError(f"workers is {workers}; 1 or more is wanted.")
     folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; a folder for what curation writes is wanted.")
     rows: dict[int, Row] = {}
     outcome: dict[int, Choice | _Reject] = {}
     for number, row in read_rows(frame, names):
@@ -128,10 +135,10 @@ def curate(
             outcome[number] = _Reject("accessions", row)
         else:
             rows[number] = row
-    _write(folder / "accessions.jsonl", [row._asdict() for row in rows.values()])
     checks: list[dict[str, Any]] = []
     if fasta:
         outcome |= _search_files(fasta, rows, tables, other_species, checks)
+    _write(folder / "accessions.jsonl", [row._asdict() for row in rows.values()])
     if client is not None:
         left = {number: row for number, row in rows.items() if not isinstance(outcome.get(number), Choice)}
         outcome |= _search_databases(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from embedstore.coding.genetic_code import genetic_code
-from embedstore.errors import InputError
+from embedstore.errors import InputError, check_seed
 from embedstore.tasks.coding_columns import divided_splits, species_table, with_species
 from embedstore.tasks.coding_differences import differences
 from embedstore.tasks.coding_rows import (
@@ -219,6 +219,7 @@ def make_coding(
     record = _record(task)
     facts = _facts(record)
     _check_options(faults, val)
+    check_seed(seed)
     if table != FIND:
         genetic_code(table)
     where = where or (lambda row: f"row {row}")

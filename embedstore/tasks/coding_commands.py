@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedstore.commands import print_table
@@ -70,6 +71,10 @@ def _coding(arguments: argparse.Namespace) -> int:
 
     if arguments.rejects and arguments.faults == "refuse":
         raise InputError("--rejects names a file for rows that are left out; say --faults reject to leave them out.")
+    if arguments.rejects and not Path(arguments.rejects).parent.is_dir():
+        raise InputError(
+            f"--rejects {arguments.rejects}: there is no folder {Path(arguments.rejects).parent}. Make it."
+        )
     data = read_coding(
         arguments.path,
         arguments.task,

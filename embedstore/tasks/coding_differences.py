@@ -46,7 +46,7 @@ def _counts(table: pd.DataFrame, known: Publication | None) -> list[tuple[str, s
         return []
     seen = known.counted(table["split"])
     return [
-        (f"samples in {split} ({whose})", f"{seen.get(split, 0):,}", f"{counts.get(split, 0):,}")
+        (f"samples in {split or 'no split'} ({whose})", f"{seen.get(split, 0):,}", f"{counts.get(split, 0):,}")
         for whose, counts in known.counts.items()
         for split in dict.fromkeys([*counts, *seen])
         if seen.get(split, 0) != counts.get(split, 0)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from embedstore.coding.codons import check_cds, clean_cds, find_table, translate
 from embedstore.errors import InputError, did_you_mean
+from embedstore.regions import ID, WANTED_ID
 from embedstore.tasks.coding_labels import WrongRow, missing, read_label
 
 if TYPE_CHECKING:
@@ -243,6 +245,9 @@ def check_rows(frame: pd.DataFrame, how: Reading) -> tuple[list[dict[str, Any]],
 
 def _row(given: dict[str, Any], how: Reading) -> dict[str, Any]:
     """Check one row."""
+    name = "" if missing(given["id"]) else str(given["id"]).strip()
+    if not re.fullmatch(ID, name):
+        raise WrongRow("wrong_id", f"id is {name[:60]!r}; {WANTED_ID}")
     text = "" if missing(given["cds"]) else given["cds"]
     try:
         codes = clean_cds(text)
@@ -266,7 +271,7 @@ def _row(given: dict[str, Any], how: Reading) -> dict[str, Any]:
         "stop_inside": "*" in translated,
     }
     return {
-        "id": str(given["id"]).strip(),
+        "id": name,
         "split": given["split"],
         "cds": codes.tobytes().decode(),
         "protein": translated,

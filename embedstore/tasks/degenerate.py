@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from embedstore.errors import InputError
+from embedstore.errors import InputError, check_seed
 from embedstore.tasks.coding_differences import differences
 from embedstore.tasks.coding_rows import protein_digest
 from embedstore.tasks.published import publication
@@ -92,6 +92,7 @@ def unique_and_complete(
     for name, share in (("test", test), ("valid", valid)):
         if not 0 < share < 1:
             raise InputError(f"{name} is {share}; a share between 0 and 1 is wanted.")
+    check_seed(seed)
     table = _without_replicates(data)
     rng = np.random.Generator(np.random.Philox(seed))
     drawn = table.iloc[rng.permutation(len(table))].drop_duplicates("protein").index

@@ -86,3 +86,25 @@ def test_proteins_have_maps_and_neighbours_and_no_gc(tmp_path, capsys) -> None:
     assert {path.name for path in out.glob("*.png")} == {"p.toy.map.length.png", "p.toy.neighbours.png"}
     assert "length" in capsys.readouterr().out
     plt.close("all")
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "message"),
+    [
+        ("promoters", ["--seed", "-1"], "seed is -1; a whole number from 0"),
+        ("promoters", ["--by", "specie"], "--by specie: task 'promoters' has no such column. Did you mean 'species'?"),
+        ("promoters", ["--group", "genus"], "--group genus: task 'promoters' has no such column. Known: chromosome"),
+        ("promoters", ["--window", "0"], "--window is 0; 2 to 139 nucleotides, the longest sample, are wanted"),
+        ("promoters", ["--window", "140"], "--window is 140; 2 to 139 nucleotides"),
+        ("promoters", ["--model", "lm", "ml"], "not embedded with model 'ml'"),
+        ("promoters", ["--out", "store.zarr/zarr.json"], "zarr.json is a file; a folder for tables and figures"),
+        ("proteins", ["--window", "5"], "task 'proteins' is of proteins, which have no GC content: leave out --window"),
+    ],
+)
+def test_nothing_is_written_where_an_argument_is_wrong(store, capsys, task, options, message) -> None:
+    store.add_task(tasks.from_sequences("proteins", ["MKV", "MAA"], splits=["a"] * 2, alphabet="protein"))
+    model = "lm" if task == "promoters" else "onehot"
+    command = ["represent", task, "--model", model, "--store", "store.zarr", "--out", "out", *options]
+    assert main(command) == 1
+    assert message in capsys.readouterr().err
+    assert not Path("out").exists()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.melting_point.data import StudyData, check_study, read_study, recoded_names
+from analysis.melting_point.partition import designs
+from analysis.melting_point.transplant import transplant
 from embedstore import embed, open_store
 from embedstore.coding.recoding import recoded_task
 from embedstore.errors import InputError, NotInStoreError
@@ -58,6 +61,26 @@ def test_seeds_and_strategies_can_be_chosen(store):
         read_study(store, coding_model="codon_composition", strategies=["permuted"], seeds=[0, 7])
     assert recoded_names(store, "melting_point", "uniform") == []
     assert recoded_names(store, "melting_point", "true", [3]) == ["melting_point"]
+
+
+def test_transplants_of_a_store_are_read_and_compared(tmp_path):
+    world = coding_world("species_only", samples=90, test=30, species=3, lengths=(20, 30))
+    made = open_store(tmp_path / "store.zarr", mode="a")
+    task = coding_task(world.data, "melting_point")
+    recoded = [recoded_task(task, f"transplant(species_{number})", seed=0) for number in (1, 2, 3)]
+    recoded.append(recoded_task(task, "permuted"))
+    for one in (task, *recoded):
+        made.add_task(one)
+        if "species_3" not in one.name:
+            embed(made, one.name, load("codon_composition"), keep="pooled", progress=False)
+    data = read_study(made, coding_model="codon_composition")
+    donors = ["transplant(species_1)", "transplant(species_2)"]
+    assert list(data.features) == ["true", "permuted", *donors]
+    given = {name[11:-1]: data.feature(name) for name in donors}
+    pd.testing.assert_frame_equal(transplant(data, draws=20), transplant(data, arms=given, draws=20))
+    fitted = designs(data._replace(features={"protein": data.feature("true"), **data.features}))
+    assert not any("transplant" in name for name in fitted)
+    assert "permuted+species" in fitted
 
 
 def test_a_task_that_is_no_study_is_refused(store, tmp_path):

@@ -202,6 +202,9 @@ def test_the_smallest_penalty_is_named(caplog, table, features):
     data = StudyData(samples, {**features, "true": samples["y"].to_numpy()[:, None]})
     fit_designs(data, {"true": designs(data)["true"]}, seeds=(0,), penalties=(1.0, 100.0))
     assert "true: the smallest penalty, 1, predicts best" in caplog.text
+    caplog.clear()
+    fit_designs(data, {"true": designs(data)["true"]}, seeds=(0,), penalties=(1e-9, 1e-8, 1e3))
+    assert "smallest" not in caplog.text  # so small that neither shrinks anything
 
 
 def test_a_study_without_what_the_partition_needs(table, features):

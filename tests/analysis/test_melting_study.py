@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import matplotlib as mpl
 import numpy as np
@@ -23,7 +24,7 @@ from analysis.melting_point.study import (
     melting_point_study,
     permutation_table,
 )
-from analysis.melting_point.study_files import read_written_study
+from analysis.melting_point.study_files import check_out, read_written_study, write_study
 from embedstore import open_store
 from embedstore.cli import main
 from embedstore.errors import CorruptError, InputError, NotInStoreError
@@ -84,7 +85,8 @@ def test_it_reads_as_it_was_written(written):
     assert np.isnan(growth["r2"])
 
 
-def test_a_second_run_uses_what_is_there_and_says_the_same(written, capsys):
+def test_a_second_run_uses_what_is_there_and_says_the_same(written, tmp_path, capsys):
+    written = shutil.copytree(written, tmp_path / "copy")
     before = {path: path.stat().st_mtime_ns for path in (written / "store.zarr").rglob("c/*")}
     record = json.loads((written / "study.json").read_text())
     assert main(["melting-point", "--world", "mixed", "--out", str(written), *SIZE, "--partition-only"]) == 0
@@ -98,7 +100,7 @@ def test_a_second_run_uses_what_is_there_and_says_the_same(written, capsys):
 
 def test_another_world_in_the_same_folder_is_refused(written, capsys):
     assert main(["melting-point", "--world", "gc_only", "--out", str(written)]) != 0
-    assert "holds another simulated world: world mixed, now gc_only" in capsys.readouterr().err
+    assert "holds another study: world mixed, now gc_only" in capsys.readouterr().err
 
 
 def test_a_store_gives_the_same_study_as_the_world_it_is_of(written, tmp_path, capsys):
@@ -220,3 +222,103 @@ def test_a_language_model_is_trained_on_training_samples_only(tmp_path):
     assert list(studies) == ["codon_composition", "coding_lm"]
     assert studies["coding_lm"].features["true"].shape == (80, 64)
     assert "coding_lm" in open_store(tmp_path / "store.zarr").models("melting_point")
+
+
+def said_of(capsys, *arguments: str) -> str:
+    """Return what a command that must fail says, in one line."""
+    assert main(["melting-point", *arguments]) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--world", "mixd"), "There is no world 'mixd'. Did you mean 'mixed'?"),
+        (("--world", "mixed", "--samples", "60", "--test", "1"), "test=1: a study needs 2 or more"),
+        (("--world", "mixed", "--permutations", "0"), "permutations=0: a study needs 1 or more"),
+        (("--world", "mixed", "--draws", "39"), "39 draws: a study needs 40 or more"),
+        (("--world", "mixed", "--seeds", "0"), "0 seeds: a study needs 1 or more"),
+        (("--world", "mixed", "--protein-model", "x"), "--protein-model goes with --store, not with --world"),
+        (("--store", "x", "--language-model"), "--language-model goes with --world, not with --store"),
+        (("--world", "mixed", "--coding-models", "codon_compositon"), "Did you mean 'codon_composition'?"),
+        (("--store", "nothing.zarr", "--protein-model", "p", "--coding-models", "c"), "There is no store at"),
+    ],
+)
+def test_what_cannot_be_run_leaves_nothing_behind(options, said, tmp_path, capsys):
+    assert said in said_of(capsys, *options, "--out", str(tmp_path / "new"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_something_else_is_left_as_it_is(written, tmp_path, capsys):
+    before = sorted(written.rglob("*"))
+    store = ("--store", "other.zarr", "--protein-model", "p", "--coding-models", "c")
+    said = said_of(capsys, *store, "--out", str(written))
+    assert "holds another study: store None, now other.zarr; task None, now melting_point" in said
+    said = said_of(capsys, "--world", "mixed", *SIZE, "--permutations", "3", "--out", str(written))
+    assert "holds another simulated world: permutations 2, now 3" in said
+    assert sorted(written.rglob("*")) == before
+    (tmp_path / "file").touch()
+    assert "is a file; a study is written to a folder" in said_of(
+        capsys, "--world", "mixed", "--out", f"{tmp_path}/file"
+    )
+    open_store(tmp_path / "own" / "store.zarr", mode="a")
+    assert "not made for a simulated world" in said_of(capsys, "--world", "mixed", "--out", str(tmp_path / "own"))
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "world.json").write_text('{"world": "mi')
+    assert main(["melting-point", "--world", "mixed", "--out", str(tmp_path / "torn")]) == 3
+    assert "world.json cannot be read" in capsys.readouterr().err
+
+
+def test_tables_and_figures_of_a_former_study_do_not_stay(studies, tmp_path):
+    data = studies["codon_composition"]
+    study = melting_point_study(data, seeds=(0,), draws=40, species_analyses=False)
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "figures").mkdir()
+    for name in ("tables/decodability.csv", "figures/erased.png", "figures/erased.csv", "tables/my_own.csv"):
+        (tmp_path / name).touch()
+    write_study(study, tmp_path)
+    kept = {path.name for path in (tmp_path / "tables").iterdir()}
+    assert kept == {f"{name}.csv" for name in study.tables} | {"my_own.csv"}
+    assert not list((tmp_path / "figures").glob("erased*"))
+    assert list(tmp_path.glob(".*")) == []
+    (tmp_path / "study.json").write_text("{")
+    check_out(tmp_path, {"world": "mixed"})  # what can no longer be read may be replaced
+
+
+def test_too_little_to_study_is_refused(studies):
+    data = studies["codon_composition"]
+    test = np.flatnonzero(data.test)
+    few = np.ones(len(data.test), bool)
+    few[test[9:]] = False
+    with pytest.raises(InputError, match=r"9 groups of test samples .*; 10 are wanted"):
+        melting_point_study(data.rows(few), draws=40)
+    few = data.test.copy()
+    few[np.flatnonzero(data.train)[:4]] = True
+    with pytest.raises(InputError, match="4 groups of training samples"):
+        melting_point_study(data.rows(few), draws=40)
+    with pytest.raises(InputError, match="all training samples have the melting point 50"):
+        melting_point_study(data.with_y(np.full(len(data.y), 50.0)), draws=40)
+    lacking = {name: values for name, values in data.features.items() if name != "permuted"}
+    with pytest.raises(InputError, match=r"has no features 'permuted', .* `embedstore recode TASK"):
+        melting_point_study({"m": data._replace(features=lacking)}, draws=40)
+
+
+def test_intervals_need_not_contain_their_numbers():
+    table = pd.DataFrame([{"model": "m", "contrast": "d_local", "measure": "within"}])
+    ax = plot_partition(table.assign(estimate=0.5, low=0.1, high=0.3))
+    points = {float(x) for line in ax.lines[:-1] for x in np.atleast_1d(line.get_xdata())}
+    assert {0.5, 0.1, 0.3} <= {round(point, 9) for point in points}
+
+
+def test_every_figure_has_the_size_that_suits_it(written, tmp_path):
+    import matplotlib.image as image
+    from matplotlib import pyplot as plt
+
+    heights = {path.stem: image.imread(path).shape[0] for path in (written / "figures").glob("*.png")}
+    assert heights["left_out"] == 4.6 * 150
+    assert heights["erased"] == 4 * 150
+    assert heights["decodability"] < heights["by_species"] < 5 * 150
+    before = plt.get_fignums()
+    write_study(read_written_study(written), tmp_path)
+    assert plt.get_fignums() == before

@@ -270,6 +270,8 @@ def test_mesophiles_are_species_below_fifty_degrees():
         mesophiles(data)
     with pytest.raises(InputError, match="no training or test samples are left"):
         mesophiles(data, growth=dict.fromkeys(GROWTH, 80.0))
+    with pytest.raises(InputError, match="all species grow best below 50 degrees: the whole study is one of mesophile"):
+        mesophile_table(data, growth=dict.fromkeys(GROWTH, 30.0))
 
 
 def test_a_run_counts_where_it_was_planted():

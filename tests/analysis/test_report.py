@@ -193,6 +193,10 @@ def test_a_report_needs_something_and_a_name(folder, tmp_path):
         report_page()
     with pytest.raises(InputError, match=r"a report is a page of HTML; name it report\.html"):
         write_report(tmp_path / "report.pdf", study=read_study_folder(folder))
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(InputError, match=r"report\.html is a folder; a report is a file"):
+        write_report(tmp_path / "report.html", study=read_study_folder(folder))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "study"]
 
 
 def test_damaged_studies_are_refused(folder, tmp_path):

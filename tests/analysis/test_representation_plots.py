@@ -55,6 +55,12 @@ def test_a_map_coloured_by_species_names_them_by_frequency() -> None:
     assert paths[1] != paths[2]  # shape says it a second time
 
 
+def test_classes_that_are_as_frequent_stand_in_the_order_of_their_names() -> None:
+    table = space().assign(species=["c", "a", "b"] * 4)
+    ax = plot_embedding_map(table, colour="species")
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a (4)", "b (4)", "c (4)"]
+
+
 def test_too_many_classes_are_drawn_as_one() -> None:
     table = pd.DataFrame({"x": range(40), "y": range(40), "family": [f"f{i:02d}" for i in range(40)]})
     table.loc[39, "family"] = "f00"
@@ -98,6 +104,14 @@ def test_decodability_is_drawn_with_its_numbers() -> None:
     ax = plot_decodability(both)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b"]
     assert len(ax.texts) == 4
+
+
+def test_names_of_several_models_leave_room_for_the_numbers() -> None:
+    models = ("nucleotide_transformer", "dnabert2_117m", "codon_composition")
+    targets = decoded().replace({"target": {"length": "gc_beyond_confounds"}})
+    ax = plot_decodability(pd.concat([targets.assign(model=name) for name in models]))
+    ax.figure.canvas.draw()
+    assert ax.get_position().width > 0.6
 
 
 def test_predictions_are_drawn_against_values() -> None:

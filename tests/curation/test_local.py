@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from databases import CDS, OTHER, PROTEIN, gene, reject
 
+from embedstore.cli import main
 from embedstore.curation import curate
 from embedstore.curation.local import read_files
 from embedstore.curation.retention import STAGES, retention_table
@@ -83,7 +84,7 @@ def test_files_first_then_databases(world, run, fasta):
     [
         ("", "the file is empty"),
         ("<html>", r"cds.fna:1: begins with '<html>.*a FASTA file of coding sequences is wanted"),
-        (">a\nACG\n>b\n", r"cds.fna: record 'b' has no sequence. Is the file cut off\?"),
+        (">a\nACG\n>b\n", r"cds.fna:3: record 'b' has no sequence. Is the file cut off\?"),
     ],
 )
 def test_bad_local_files(tmp_path, text, message):
@@ -107,6 +108,33 @@ def test_bad_local_files(tmp_path, text, message):
 def test_bad_lists(tmp_path, fasta, frame, message):
     with pytest.raises(InputError, match=message):
         curate(pd.DataFrame(frame), tmp_path, fasta=[fasta(("a", "ATG"))])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"names": ["gen"]}, r"the list has no column 'gen' \(names, --names\). Did you mean 'gene'"),
+        ({"workers": 0}, "workers is 0; 1 or more is wanted"),
+        ({"folder": "cds.fna"}, "cds.fna is a file; a folder for what curation writes is wanted"),
+        ({"fasta": ["none.fna"]}, "none.fna: cannot be read: No such file"),
+    ],
+)
+def test_nothing_is_written_where_an_argument_is_wrong(tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cds.fna").write_text(">a\nATGGCC\n")
+    given = {"folder": "out", "fasta": ["cds.fna"], **options}
+    frame = pd.DataFrame({"id": ["a"], "protein": ["MA"], "gene": ["g"]})
+    with pytest.raises(InputError, match=message):
+        curate(frame, given.pop("folder"), **given)
+    assert [path.name for path in tmp_path.iterdir()] == ["cds.fna"]
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "nan"])
+def test_a_rate_is_above_zero(tmp_path, capsys, rate):
+    command = ["curate", "list.csv", "--fasta", "cds.fna", "--rate", rate, "--out", str(tmp_path / "out")]
+    assert main(command) == 1
+    assert f"--rate is {float(rate)}; requests per second, above 0" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_to_search(tmp_path):

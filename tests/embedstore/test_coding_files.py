@@ -278,6 +278,8 @@ def test_the_command_writes_what_it_leaves_out(run, tmp_path):
     assert rejects[["where", "id", "reason"]].to_numpy().tolist() == [["a.csv:3", "b", "not_multiple_of_3"]]
     for options, message in (
         (("--rejects", "x"), "--rejects names a file for rows that are left out; say --faults reject"),
+        (("--faults", "reject", "--rejects", "none/x"), "--rejects none/x: there is no folder none. Make it."),
+        (("--seed", "-1"), "seed is -1; a whole number from 0"),
         (("--column", "label"), "--column 'label': a name, '=' and the column of the table are wanted"),
         (("--transl-table", "two"), "--transl-table is 'two'; the number of a genetic code, or 'find', is wanted"),
     ):

@@ -219,6 +219,12 @@ def test_starts_are_pinned_as_the_column_says():
         ),
         ({"species": ["cow", "b", "b", "b", "b", "b"] * 4}, {"strategy": "freq_species"}, None),
         ({"species": ["a", "a", "a", "a", "b", "a"] * 4}, {"strategy": "freq_species"}, "codon usage of 'b' from"),
+        (
+            {"species": ["a"] * 20 + ["unknown"] * 4},
+            {"strategy": "freq_species"},
+            r"task 'tm': 4 of 24 samples are of species 'unknown', the first '\w+'.* --species\), or use freq_global",
+        ),
+        ({}, {"strategy": "permuted_shared", "parent": "consensus"}, r"Pass parent= yourself \(--parent FASTA\)"),
     ],
 )
 def test_what_cannot_be_recoded(task, options, message):
@@ -314,6 +320,10 @@ def test_the_command_lists_the_strategies(capsys):
         (["tm", "--strategy", "permuted", "--seeds", "0"], "--seeds is 0; one seed or more is wanted"),
         (["tm", "--strategy", "permutted"], "Did you mean 'permuted'?"),
         (["tn", "--strategy", "permuted"], "'tn'"),
+        (["tm", "--strategy", "permuted", "--strategy", "none"], "There is no codon strategy 'none'"),
+        (["tm", "--strategy", "freq_global", "--usage", "EMPTY"], "empty.tsv: cannot be read: No columns to parse"),
+        (["tm", "--strategy", "freq_global", "--usage", "x.tsv"], "--usage x.tsv: cannot be read: [Errno 2]"),
+        (["tm", "--strategy", "uniform_shared"], "recode (--parent FASTA, or consensus)."),
         (["tm", "--strategy", "freq_global", "--usage", "BAD"], "columns that are not numbers: AAA"),
         (["tm", "--strategy", "uniform_shared", "--parent", "TWO"], "2 sequences; one, the parent, is wanted"),
         (["tm", "--strategy", "freq_species", "--species-column", "specie"], "Did you mean 'species'?"),
@@ -322,7 +332,8 @@ def test_the_command_lists_the_strategies(capsys):
 def test_what_the_command_refuses(path, tmp_path, capsys, arguments, message):
     (tmp_path / "bad.tsv").write_text("species\tAAA\tAAG\nmouse\tmany\t0.5\n")
     (tmp_path / "two.fa").write_text(">a\nAAA\n>b\nAAA\n")
-    places = {"BAD": str(tmp_path / "bad.tsv"), "TWO": str(tmp_path / "two.fa")}
+    (tmp_path / "empty.tsv").write_text("")
+    places = {"BAD": str(tmp_path / "bad.tsv"), "EMPTY": str(tmp_path / "empty.tsv"), "TWO": str(tmp_path / "two.fa")}
     assert main(["recode", *(places.get(word, word) for word in arguments), "--store", str(path)]) == 1
     assert message in capsys.readouterr().err
     assert open_store(path).tasks() == ["tm"]

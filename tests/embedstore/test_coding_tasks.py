@@ -199,6 +199,8 @@ BAD = {
     "unknown_table": {"transl_table": "x"},
     "not_true_or_false": {"has_start": "maybe"},
     "repeated_id": {"id": "gene3"},
+    "wrong_id": {"id": None},
+    "wrong_id ": {"id": "g\u0435ne"},
     "no_label": {"label": ""},
     "label_is_no_number": {"label": "hot"},
 }
@@ -262,6 +264,9 @@ def test_options_and_records_that_cannot_be(frame):
         make_coding(frame, "mpp", faults="drop")
     with pytest.raises(InputError, match="val is 'random'; it must be one of 'given', 'grouped'"):
         make_coding(frame, "mpp", val="random")
+    for seed in (-1, 2**32):
+        with pytest.raises(InputError, match=rf"seed is {seed}; a whole number from 0 to 2\^32 - 1 is wanted"):
+            make_coding(frame, "mpp", val="grouped", seed=seed)
     with pytest.raises(InputError, match="record 'histone_modification' is of level 'sequence', type 'multilabel'"):
         make_coding(frame, "histone_modification")
     with pytest.raises(InputError, match="label_order is 'GH'; the classes of 'secondary_structure', G, H, I"):
@@ -422,6 +427,11 @@ def test_rows_in_training_and_validation_both_are_divided_or_refused(frame):
     assert divided.value_counts().to_dict() == {"train": 9, "test": 2, "valid": 1}
     with pytest.raises(InputError, match="4 rows are of split 'train/valid', the first with id 'gene0'.*--val grouped"):
         make_coding(given, "mpp")
+
+
+def test_samples_of_no_split_are_told(frame):
+    told = make_coding(frame.assign(split=["", *frame["split"][1:]]), "mpp").differences.set_index("what")["seen"]
+    assert told["samples in no split (paper)"] == "1"
 
 
 def test_shared_proteins_and_repeats_are_told(frame):

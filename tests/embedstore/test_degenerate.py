@@ -129,6 +129,8 @@ def test_what_cannot_be_divided_is_refused():
     for name in ("test", "valid"):
         with pytest.raises(InputError, match=f"{name} is 1; a share between 0 and 1 is wanted"):
             unique_and_complete(variants(12), **{name: 1})
+    with pytest.raises(InputError, match="seed is -1; a whole number from 0"):
+        unique_and_complete(variants(12), seed=-1)
     residues = make_coding(pd.DataFrame({"cds": ["GCA"], "label": ["H"], "split": ["train"]}), "ssp")
     for function in (unique_and_complete, label_noise_ceiling):
         with pytest.raises(

@@ -412,3 +412,9 @@ def test_a_training_that_diverges_says_so(shares):
 
     with pytest.raises(NonFiniteError, match="not finite after an epoch|the loss is"):
         finetune(shares, "share", family("nt_v2"), **{**SHORT, "learning_rate": 1e30})
+
+
+@pytest.mark.parametrize("augment", [None, "species"])
+def test_a_coding_task_that_nothing_reads_is_refused(shares, augment):
+    with pytest.raises(InputError, match=rf"coding_task is 'share' \(--coding-task\), but augment is {augment!r}"):
+        finetune(shares, "share", family("nt_v2"), augment=augment, coding_task="share", **SHORT)
