@@ -306,8 +306,8 @@ def test_a_constant_prediction_has_no_rank_correlation_and_no_interval() -> None
     assert np.isnan(draws).all()
     assert np.isnan(intervals.interval(draws)).all()
     assert undefined_note("spearman", scores, ("value",)) == (
-        "spearman is not defined for 1 of 1, whose labels or predictions are all alike or missing; its mean leaves them "
-        "out: value"
+        "spearman is not defined for 1 of 1, whose labels or predictions are all alike or missing; its mean leaves "
+        "them out: value"
     )
 
 
