@@ -91,7 +91,11 @@ def _put(embedding: Embedding, name: str, record: dict[str, Any]) -> None:
 
     where = f"{embedding.task}/embedding/{embedding.name}"
     group = zarr.open_group(embedding.store.zarr_store, path=where, mode="r+", use_consolidated=False)
-    run = group.require_group("run").require_group(name)
+    try:
+        every = group.require_group("run")
+    except zarr.errors.ContainsGroupError:  # another run made it after zarr had looked
+        every = group.require_group("run")
+    run = every.require_group(name)
     run.attrs["embedstore"] = {"format_version": FORMAT_VERSION, "kind": "run", "record": record}
 
 

@@ -229,3 +229,26 @@ def test_a_clock_that_runs_backwards_changes_nothing(store, monkeypatch):
     expected = np.concatenate([ToyModel().expected(codes) for codes in store.sequences("t")])
     np.testing.assert_array_equal(values(store, "toy"), expected.astype(np.float16))
     assert store.verify().sound
+
+
+def test_two_runs_that_begin_at_once_each_have_a_record(store, monkeypatch):
+    """Another run makes the group of records after zarr has looked and before it makes its own."""
+    import zarr
+
+    from embedstore.provenance import runs
+
+    require = zarr.Group.require_group
+    late = []
+
+    def raced(group, name, **options):
+        if name == "run" and not late:
+            late.append(name)
+            group.create_group(name)
+            return group.create_group(name)  # as zarr does when it saw nothing: raises ContainsGroupError
+        return require(group, name, **options)
+
+    monkeypatch.setattr(zarr.Group, "require_group", raced)
+    embedstore.embed(store, "t", ToyModel(), progress=False)
+    assert late
+    (record,) = runs(store.embedding("t", "toy")).values()
+    assert record["ended"] is not None
