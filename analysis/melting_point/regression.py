@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from analysis.melting_point.solving import inverse_of, rotation, solve_without
+from analysis.melting_point.solving import DIRECT, by_steps, directly, inverse_of, rank, residuals_left_out, rotation
 from embedstore.errors import InputError, NonFiniteError
 from probes.gram import checked_penalties
 
@@ -328,14 +328,28 @@ class _Problem(NamedTuple):
     def held_out(self, part: NDArray[np.bool_], alphas: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the summed squared error of each (penalty, target) on samples that are left out."""
         x, free, y = self.x[part], self.free[part], self.y[part] - self.free[part] @ self.base
-        inverse = inverse_of(self.free.T @ self.free - free.T @ free)
+        whole, target = self.free.T @ self.free, -(free.T @ y)
+        stays = whole - free.T @ free
+        inverse = inverse_of(stays)
         # Over all samples the rotated channels have no products with the unpenalised columns; without a part they do.
-        cross, target = -(x.T @ free), -(free.T @ y)
-        right = self.x.T @ (self.y - self.free @ self.base) - x.T @ y - cross @ (inverse @ target)
-        solved = solve_without(x, self.value, cross, inverse, right, alphas, len(self.x))
+        cross, every = -(x.T @ free), self.x.T @ (self.y - self.free @ self.base)
+        system = (x, self.value, cross, inverse, every - x.T @ y - cross @ (inverse @ target))
+        solved = np.zeros((len(self.value), len(alphas), y.shape[1]))
+        done = np.zeros(len(alphas), bool)
+        if len(self.value) > DIRECT:
+            solved, done = by_steps(*system, alphas, 1 - len(x) / len(self.x))
+        quick = len(x) < len(self.value) > DIRECT and rank(stays) == rank(whole)
+        if not done.all() and not quick:
+            solved[:, ~done], done[:] = directly(*system, alphas[~done]), True
         of_free = np.tensordot(inverse, target[:, None, :] - np.tensordot(cross.T, solved, 1), 1)
         said = np.tensordot(x, solved, 1) + np.tensordot(free, of_free, 1)
-        return np.asarray(((y[:, None, :] - said) ** 2).sum(axis=0))
+        errors = np.asarray(((y[:, None, :] - said) ** 2).sum(axis=0))
+        leverage = free @ inverse_of(whole) @ free.T
+        for number in np.flatnonzero(~done):
+            residual = y - x @ (every / (self.value[:, None] + alphas[number]))
+            left = residuals_left_out(x, self.value, leverage, residual, float(alphas[number]))
+            errors[number] = (left**2).sum(axis=0)
+        return errors
 
     def fit(
         self, penalty: NDArray[np.float64], at_edge: NDArray[np.bool_], errors: NDArray[np.float64], one: bool

@@ -55,16 +55,15 @@ def inverse_of(square: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.linalg.pinv(square, rcond=_RANK, hermitian=True))
 
 
-def solve_without(
+def directly(
     x: NDArray[np.float64],
     value: NDArray[np.float64],
     cross: NDArray[np.float64],
     inverse: NDArray[np.float64],
     right: NDArray[np.float64],
     alphas: NDArray[np.float64],
-    n: int,
 ) -> NDArray[np.float64]:
-    """Solve ridge regressions of all samples but some, for many penalties.
+    """Solve ridge regressions of all samples but some, for many penalties, by an eigendecomposition.
 
     Parameters
     ----------
@@ -79,25 +78,57 @@ def solve_without(
         (channel, target) float64, products with the labels, of the samples that stay.
     alphas
         (penalty,) float64.
-    n
-        Samples in all.
 
     Returns
     -------
     numpy.ndarray
         (channel, penalty, target) float64: c of (diagonal of value - x'x - cross inverse cross' + penalty) c = right.
     """
-    if len(value) > DIRECT:
-        found = _conjugate(x, value, cross, inverse, right, alphas, 1 - len(x) / n)
-        if found is not None:
-            return found
     nothing = np.zeros(len(value))
     xx = np.diag(value) - x.T @ x - cross @ inverse @ cross.T
-    gram = Gram(n - len(x), nothing, nothing, np.zeros(right.shape[1]), xx, right, np.zeros(right.shape[1]))
+    gram = Gram(1, nothing, nothing, np.zeros(right.shape[1]), xx, right, np.zeros(right.shape[1]))
     return solve_ridge(gram, alphas, scale=False)[0].transpose(1, 0, 2)
 
 
-def _conjugate(
+def residuals_left_out(
+    x: NDArray[np.float64],
+    value: NDArray[np.float64],
+    leverage: NDArray[np.float64],
+    residual: NDArray[np.float64],
+    alpha: float,
+) -> NDArray[np.float64]:
+    """Return how far samples are from what a ridge regression of all others predicts, from that of all.
+
+    Exact, and quick where few samples are left out of a regression of many channels. Source: Allen 1974, Technometrics
+    16:125, for several samples at once: (I - H)^-1 e with their part H of the hat matrix and their residuals e.
+
+    Parameters
+    ----------
+    x, value
+        As for `directly`.
+    leverage
+        (sample left out, sample left out) part of the hat matrix of the unpenalised columns; without these samples the
+        columns must span as much as with them.
+    residual
+        (sample left out, target) of the regression of all samples.
+    alpha
+        The penalty.
+
+    Returns
+    -------
+    numpy.ndarray
+        (sample left out, target) float64.
+    """
+    return np.linalg.solve(np.eye(len(x)) - (x / (value + alpha)) @ x.T - leverage, residual)
+
+
+def rank(square: NDArray[np.float64]) -> int:
+    """Return the rank of a symmetric matrix, by the bound on rounding that `inverse_of` has."""
+    value = np.linalg.eigvalsh(square)
+    return int((value > _RANK * max(value.max(initial=0), 0.0)).sum())
+
+
+def by_steps(
     x: NDArray[np.float64],
     value: NDArray[np.float64],
     cross: NDArray[np.float64],
@@ -105,11 +136,25 @@ def _conjugate(
     right: NDArray[np.float64],
     alphas: NDArray[np.float64],
     share: float,
-) -> NDArray[np.float64] | None:
-    """Solve for all penalties and targets at once by conjugate gradients; None where they need too many steps.
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Solve as `directly` does, for all penalties and targets at once by conjugate gradients.
 
     Source: Golub and Van Loan 2013, algorithm 11.5.1. The diagonal times the share of the samples in the training part
     is what the matrix would be if the part held out were like the whole.
+
+    Parameters
+    ----------
+    x, value, cross, inverse, right, alphas
+        As for `directly`.
+    share
+        Of the samples that stay.
+
+    Returns
+    -------
+    numpy.ndarray
+        As for `directly`.
+    numpy.ndarray
+        (penalty,) bool: solved; the others need more steps.
     """
     targets = right.shape[1]
     penalty = np.repeat(alphas, targets)
@@ -123,7 +168,7 @@ def _conjugate(
     for _ in range(_STEPS):
         going = size > enough
         if not going.any():
-            return found.reshape(len(value), len(alphas), targets)
+            break
         ahead = step[:, going]
         product = (value[:, None] + penalty[going]) * ahead - x.T @ (x @ ahead) - cross @ (inverse @ (cross.T @ ahead))
         length = size[going] / np.einsum("ck,ck->k", ahead, product)
@@ -132,4 +177,5 @@ def _conjugate(
         guess = left[:, going] / diagonal[:, going]
         former, size[going] = size[going], np.einsum("ck,ck->k", left[:, going], guess)
         step[:, going] = guess + size[going] / former * ahead
-    return None
+    solved = (size <= enough).reshape(len(alphas), targets).all(axis=1)
+    return found.reshape(len(value), len(alphas), targets), solved

@@ -11,7 +11,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from analysis.melting_point import solving
+from analysis.melting_point import regression, solving
 from analysis.melting_point.regression import (
     PENALTIES,
     Block,
@@ -36,7 +36,7 @@ def problem(n=200, channels=30, seed=0, signal=0.2):
 @pytest.mark.parametrize("direct", [0, 10**6])
 def test_equals_scikit_learn_with_grouped_folds(monkeypatch, n, channels, direct):
     """Fewer channels than samples and more; folds solved by steps and directly."""
-    monkeypatch.setattr(solving, "DIRECT", direct)
+    monkeypatch.setattr(regression, "DIRECT", direct)
     x, y, group = problem(n, channels)
     penalties = PENALTIES[4::3]
     (found,) = fit_ridge([Block(x)], y, groups=group, seeds=[3], penalties=penalties)
@@ -52,7 +52,7 @@ def test_equals_scikit_learn_with_grouped_folds(monkeypatch, n, channels, direct
 @pytest.mark.parametrize(("n", "channels"), [(120, 20), (90, 140)])
 def test_the_error_of_every_penalty_is_that_of_refitting_without_each_fold(monkeypatch, direct, n, channels):
     """Unpenalised columns, too: each fold fits its own."""
-    monkeypatch.setattr(solving, "DIRECT", direct)
+    monkeypatch.setattr(regression, "DIRECT", direct)
     x, y, group = problem(n, channels)
     u = np.random.default_rng(1).normal(size=(n, 3)) + x[:, :3]
     alphas = [0.1, 10.0, 1000.0]
@@ -71,14 +71,28 @@ def test_the_error_of_every_penalty_is_that_of_refitting_without_each_fold(monke
     assert found.penalty == alphas[int(np.argmin(errors))]
 
 
-def test_a_fold_that_steps_do_not_solve_is_solved_directly(monkeypatch):
-    x, y, group = problem(120, 100)
-    plain = fit_ridge([Block(x)], y, groups=group, penalties=[1e-3, 1.0])[0]
-    monkeypatch.setattr(solving, "DIRECT", 0)
+@pytest.mark.parametrize("channels", [20, 100])
+@pytest.mark.parametrize("lost", [False, True])
+def test_what_steps_do_not_solve_is_solved_exactly(monkeypatch, channels, lost):
+    """From the residuals of all samples, or directly: with few channels, and where a fold takes a column away."""
+    x, y, group = problem(120, channels)
+    free = np.zeros((120, 2))
+    free[:, 0] = x[:, 0] + 1
+    free[:4, 1] = lost  # one group has it alone
+    blocks, penalties = [Block(x), Block(free, penalised=False)], [1e-3, 1.0, 1e5]
+    plain = fit_ridge(blocks, y, groups=group, penalties=penalties)[0]
+    monkeypatch.setattr(regression, "DIRECT", 0)
     monkeypatch.setattr(solving, "_STEPS", 2)
-    nothing = (np.zeros((100, 1)), np.zeros((1, 1)))
-    assert solving._conjugate(x[:10], np.ones(100), *nothing, np.ones((100, 1)), np.ones(1), 0.9) is None
-    np.testing.assert_allclose(fit_ridge([Block(x)], y, groups=group, penalties=[1e-3, 1.0])[0].errors, plain.errors)
+    ways = {name: [] for name in ("directly", "residuals_left_out")}
+    for name, calls in ways.items():
+        original = getattr(regression, name)
+        monkeypatch.setattr(
+            regression, name, lambda *values, f=original, calls=calls: calls.append(values[-1]) or f(*values)
+        )
+    found = fit_ridge(blocks, y, groups=group, penalties=penalties)[0]
+    np.testing.assert_allclose(found.errors, plain.errors, rtol=1e-7)
+    assert bool(ways["residuals_left_out"]) == (channels == 100)
+    assert bool(ways["directly"]) == (channels == 20 or lost)
 
 
 def test_frisch_and_waugh():
