@@ -119,7 +119,7 @@ def residuals_left_out(
     numpy.ndarray
         (sample left out, target) float64.
     """
-    return np.linalg.solve(np.eye(len(x)) - (x / (value + alpha)) @ x.T - leverage, residual)
+    return np.asarray(np.linalg.solve(np.eye(len(x)) - (x / (value + alpha)) @ x.T - leverage, residual))
 
 
 def rank(square: NDArray[np.float64]) -> int:
