@@ -25,6 +25,7 @@ TERM_TITLES = {
     "d_comp": "codon usage\nwithin species",
     "d_local": "order of codons",
     "d_gLMprotein": "amino acids seen by\nthe nucleotide model",
+    "d_usage": "codon usage without\namino acids",
     "pair_local": "order of codons\n(without protein)",
 }
 """What figures call the terms of the partition."""

@@ -87,6 +87,12 @@ TERMS = (
         "what a model of coding sequences adds from the amino acids alone",
     ),
     Term(
+        "d_usage",
+        _joined(PROTEIN_SPECIES, PERMUTED),
+        _joined(PROTEIN_SPECIES, UNIFORM),
+        "codon usage of the gene, within the species, where the model sees the amino acids both times",
+    ),
+    Term(
         "pair_local",
         _joined(TRUE, SPECIES),
         _joined(PERMUTED, SPECIES),

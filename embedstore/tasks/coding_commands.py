@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from embedstore.arguments import add_store_argument
 from embedstore.commands import print_table
 from embedstore.errors import InputError
 
@@ -28,7 +29,7 @@ def add_coding(commands: argparse._SubParsersAction[Any]) -> None:
         "path", metavar="PATH", help="folder of FASTA files, FASTA file, CSV, TSV, Parquet or JSON lines"
     )
     parser.add_argument("--task", required=True, metavar="T", help="a published task, or your own record: a TOML file")
-    parser.add_argument("--store", required=True, metavar="S", help="where to add the two tasks; made if not there")
+    add_store_argument(parser)
     parser.add_argument("--name", metavar="N", help="of the task in the store; the proteins' is N.protein")
     parser.add_argument(
         "--column", action="append", default=[], metavar="A=B", help="column B of the table is A, as in label=median_Tm"

@@ -71,7 +71,7 @@ def r2(world, name, measure="total"):
     return drawn.point[measure][drawn.names.index(name)]
 
 
-# Of the table of section 10 in the specification: the value, and how far a single seed may be off.
+# What the recipe of the worlds was measured to give (ten seeds of plain arrays), and how far a single seed may be off.
 @pytest.mark.parametrize(
     ("world", "expected"),
     [
@@ -192,7 +192,7 @@ def test_scores_hold_every_measure(worlds):
     assert table.loc["true", "r2"] == pytest.approx(r2(worlds["mixed"], "true"))
     assert table.loc["mean", "flag"] == "constant prediction"
     assert np.isnan(table.loc["mean", "penalty"])
-    assert (table["within_low"] <= table["r2_within"]).all()
+    assert (table["within_low"] <= table["r2_within"] + 1e-9).all()  # that of the species is 0 but for rounding
     assert table["n"].unique().tolist() == [500]
 
 
