@@ -58,7 +58,7 @@ def test_the_commands_and_the_python_code(user_files, capsys):
     assert "| baseline | kmer3 | ridge | bend |" in capsys.readouterr().out
 
 
-QUICK = "--samples 90 --test 30 --permutations 1 --seeds 1 --draws 20 --partition-only"
+QUICK = "--samples 90 --test 30 --permutations 1 --seeds 1 --draws 40 --partition-only"
 
 
 def test_proteins_and_their_codons(tmp_path, monkeypatch, capsys):
