@@ -174,7 +174,8 @@ def _conclude(
         return COMPOSITION, f"{text} {numbers}."
     text = (
         "Species only: beside the protein and the species, neither the codon usage of a gene nor the order of its "
-        "codons adds anything. What coding sequences add to proteins, if anything, is which species they are from."
+        "codons adds anything that these samples show. What coding sequences add to proteins, if anything, is which "
+        "species they are from."
     )
     return SPECIES_ONLY, f"{text} {numbers}."
 
