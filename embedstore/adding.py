@@ -10,7 +10,7 @@ import numpy as np
 from embedstore.digests import labels_digest, sequence_digest, table_digest
 from embedstore.errors import FingerprintError, InputError, StoreError
 from embedstore.indices import offsets
-from embedstore.layout import FORMAT_VERSION, check_name, create_array
+from embedstore.layout import FORMAT_VERSION, check_name, create_array, ensure_group
 from embedstore.shards import claim, sync_tree
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _write(store: Store, task: Task, digests: dict[str, str]) -> None:
     if task.labels is not None:
         _check_labels(task.labels, task)
     root = zarr.open_group(store.zarr_store, mode="r+", use_consolidated=False)
-    group = root.require_group(task.name)
+    group = ensure_group(root, task.name)
     first = offsets(lengths)
     placed = create_array(group, "first_nucleotide", lengths.shape, chunks=(2**16,), codec="zstd")
     placed[:] = first[:-1]
@@ -146,7 +146,7 @@ def _write(store: Store, task: Task, digests: dict[str, str]) -> None:
         _write_table(group, "variant", task.variants)
     if task.labels is not None:
         _write_labels(group, task.labels)
-    group.require_group("embedding")
+    ensure_group(group, "embedding")
     attributes: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "kind": "task",
@@ -198,7 +198,7 @@ def _write_sequence(group: zarr.Group, task: Task, total: int) -> None:
 
 def _write_table(group: zarr.Group, what: str, table: pd.DataFrame) -> None:
     """Write each column of a table of samples or variants as an array."""
-    group.require_group(what)
+    ensure_group(group, what)
     for name in table.columns:
         check_name(str(name), "column")
         values = table[name].to_numpy()

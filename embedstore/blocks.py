@@ -25,6 +25,7 @@ from embedstore.layout import (
     block_geometry,
     check_name,
     create_array,
+    ensure_group,
     first_rows,
 )
 from embedstore.objects import commit_block, put
@@ -142,7 +143,7 @@ def _create(
 
     where, width, lengths = f"{task}/embedding/{model}", layout["width"], store.lengths(task)
     root = zarr.open_group(store.zarr_store, mode="r+", use_consolidated=False)
-    group = root.require_group(where)
+    group = ensure_group(root, where)
     samples = len(lengths)
     row_bytes = width * np.dtype(layout["dtype"] if row_count is not None else np.float32).itemsize
     counts = row_count if row_count is not None else np.ones(samples, np.int64)

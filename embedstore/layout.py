@@ -212,6 +212,25 @@ def create_array(
     return _create_shared(group, name, settings)
 
 
+def ensure_group(group: zarr.Group, path: str) -> zarr.Group:
+    """Return a group below another, created where there is none.
+
+    ``Group.require_group`` looks first and writes then. Where another run creates the same group in between, it fails,
+    or replaces the attributes that the other run has written.
+    """
+    import zarr
+    from zarr.core.buffer import default_buffer_prototype
+    from zarr.core.group import GroupMetadata
+    from zarr.core.sync import sync
+
+    content = GroupMetadata().to_buffer_dict(default_buffer_prototype())["zarr.json"]
+    place = group.store_path
+    for name in path.split("/"):
+        place = place / name
+        sync(place.store.set_if_not_exists(f"{place.path}/zarr.json", content))
+    return zarr.open_group(place, mode="r+", use_consolidated=False)
+
+
 def _create_shared(group: zarr.Group, name: str, settings: dict[str, Any]) -> zarr.Array[Any]:
     """Create an array where others may be creating it too: nothing is removed, what is there must be the same."""
     import zarr

@@ -11,7 +11,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from embedstore.blocks import software
-from embedstore.layout import FORMAT_VERSION
+from embedstore.layout import FORMAT_VERSION, ensure_group
 
 if TYPE_CHECKING:
     import torch
@@ -91,11 +91,7 @@ def _put(embedding: Embedding, name: str, record: dict[str, Any]) -> None:
 
     where = f"{embedding.task}/embedding/{embedding.name}"
     group = zarr.open_group(embedding.store.zarr_store, path=where, mode="r+", use_consolidated=False)
-    try:
-        every = group.require_group("run")
-    except zarr.errors.ContainsGroupError:  # another run made it after zarr had looked
-        every = group.require_group("run")
-    run = every.require_group(name)
+    run = ensure_group(group, f"run/{name}")
     run.attrs["embedstore"] = {"format_version": FORMAT_VERSION, "kind": "run", "record": record}
 
 

@@ -6,7 +6,6 @@ group's attributes are written last: one that lacks them was never finished, and
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -27,7 +26,7 @@ from embedstore.errors import (
     did_you_mean,
 )
 from embedstore.indices import offsets
-from embedstore.layout import FORMAT_VERSION, check_name, create_array
+from embedstore.layout import FORMAT_VERSION, check_name, create_array, ensure_group
 from embedstore.objects import names as stored_names
 from embedstore.objects import remove, remove_tree
 from embedstore.shards import sync_tree
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
     import xarray as xr
-    import zarr
     from numpy.typing import NDArray
 
     from embedstore.store import Store
@@ -239,9 +237,8 @@ def _write(store: Store, where: str, arrays: list[_Values], about: dict[str, Any
     if stored_names(store, where):
         remove(store, f"{where}/zarr.json")  # without its description the rest does not count
         remove_tree(store, where)
-    parts = where.split("/")
-    for depth in range(2, len(parts) + 1):
-        group = _group(store, "/".join(parts[:depth]))
+    root = zarr.open_group(store.zarr_store, mode="r+", use_consolidated=False)
+    group = ensure_group(root, where)
     for one in arrays:
         step = max(1, CHUNK_BYTES // max(1, one.values[:1].nbytes))
         array = create_array(
@@ -256,21 +253,9 @@ def _write(store: Store, where: str, arrays: list[_Values], about: dict[str, Any
         array[...] = one.values
     if store.local is not None:
         sync_tree(store.local / where)
-    zarr.open_group(store.zarr_store, path=where, mode="r+", use_consolidated=False).attrs["embedstore"] = about
+    group.attrs["embedstore"] = about
     if store.local is not None:
         sync_tree(store.local / where, below=False)
-
-
-def _group(store: Store, path: str) -> zarr.Group:
-    """Return a group, created where there is none; another run may create it at this moment."""
-    import zarr
-
-    with contextlib.suppress(zarr.errors.ContainsGroupError):
-        if store.group(path) is None:
-            zarr.create_group(store.zarr_store, path=path)
-    group = store.group(path)
-    assert group is not None
-    return group
 
 
 def list_predictions(store: Store, task: str, model: str | None = None) -> pd.DataFrame:

@@ -152,8 +152,8 @@ def test_two_processes_embed_the_same_blocks(proxy, url):
     for run in runs:
         run.stdin.write("\n")
         run.stdin.flush()
-    for run in runs:
-        _, text = run.communicate(timeout=120)
+    texts = [run.communicate(timeout=120)[1] for run in runs]
+    for run, text in zip(runs, texts, strict=True):
         assert run.returncode == 0 or "BlockTakenError" in text, text
     embedstore.embed(url, "t", ToyModel(), progress=False)
     check_whole(url)

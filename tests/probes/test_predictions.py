@@ -252,7 +252,7 @@ def test_the_list_of_predictions(store):
         open_predictions(store, "planted", "toy", "../x")
 
 
-STEPS = [("_group", 0), ("_group", 2), ("create_array", 0), ("create_array", 2), ("remove_tree", 0), ("sync_tree", 0)]
+STEPS = [("ensure_group", 0), ("create_array", 0), ("create_array", 2), ("remove_tree", 0), ("sync_tree", 0)]
 
 
 @pytest.mark.parametrize("where", ["local", "memory"])
