@@ -26,11 +26,11 @@ from analysis.melting_point.partition import (
     fit_designs,
     partition_contrasts,
     score_table,
-    shapley_table,
     window_curve,
 )
-from analysis.melting_point.regression import PENALTIES, Block, fit_ridge
-from analysis.melting_point.study import permutation_table
+from analysis.melting_point.regression import PENALTIES, RATIOS, Block, fit_ridge
+from analysis.melting_point.shapley import shapley_table
+from analysis.melting_point.study_tables import permutation_table
 
 SPECIES, PERMUTATIONS, SEEDS, DRAWS = 13, 10, 5, 2000
 
@@ -70,9 +70,9 @@ def child(samples: int, channels: int) -> None:
     made = designs(data)
     began = time.perf_counter()
     fitted = fit_designs(data, made, seeds=range(SEEDS))
-    seconds[f"{len(made)} regressions x {SEEDS} seeds x 5 folds x {len(PENALTIES)} penalties"] = (
-        time.perf_counter() - began
-    )
+    two = sum(sum(block.penalised for block in blocks) > 1 for blocks in made.values())
+    size = f"{SEEDS} seeds x 5 folds x {len(PENALTIES)} penalties"
+    seconds[f"{len(made)} regressions x {size}, x {len(RATIOS)} ratios in {two}"] = time.perf_counter() - began
     began = time.perf_counter()
     centre = species_means(data.y, data.species, data.train)[data.test]
     drawn = resample(data.y[data.test], fitted.predictions, species_mean=centre, draws=DRAWS)

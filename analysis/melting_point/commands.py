@@ -22,7 +22,9 @@ def add_melting_point(commands: argparse._SubParsersAction[Any]) -> None:
         What ``ArgumentParser.add_subparsers`` gave.
     """
     text = "ask what a model of coding sequences knows of melting points: species, codon usage or the order of codons"
-    parser = commands.add_parser("melting-point", help=text, description=f"{text}. See docs/melting_point.md.")
+    description = f"{text}. See docs/melting_point.md."
+    example = "Example: embedstore melting-point --world mixed --out study"
+    parser = commands.add_parser("melting-point", help=text, description=description, epilog=example)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--world", metavar="W", help="simulate: mixed, species_only, local_only or gc_only")
     source.add_argument("--store", metavar="S", help="read the pooled embeddings of a store")
@@ -109,23 +111,20 @@ def _read(
     protein_model: str | None = None,
 ) -> dict[str, StudyData]:
     """Read the study of each model from a store."""
-    from analysis.melting_point.data import read_study
+    from analysis.melting_point.reading import read_studies
     from embedstore import open_store
     from embedstore.errors import InputError
 
     if not arguments.coding_models or not protein_model:
         raise InputError("--store needs --protein-model and --coding-models: what the tasks were embedded with.")
     store = open_store(arguments.store)
-    return {
-        name: read_study(
-            store,
-            task,
-            coding_model=name,
-            protein_model=protein_model,
-            protein_task=protein_task,
-        )
-        for name in arguments.coding_models
-    }
+    return read_studies(
+        store,
+        task,
+        coding_models=arguments.coding_models,
+        protein_model=protein_model,
+        protein_task=protein_task,
+    )
 
 
 def _summary(study: Study) -> str:

@@ -15,7 +15,8 @@ from analysis.melting_point.design import SPECIES, augmentation
 from analysis.melting_point.inference import DRAWS, TOTAL, WITHIN, estimate, resample
 from analysis.melting_point.measures import species_means
 from analysis.melting_point.partition import fit_designs
-from analysis.melting_point.regression import Block, standardise
+from analysis.melting_point.regression import Block
+from analysis.melting_point.scaling import standardise
 from analysis.melting_point.species import decode_species, majority, plain_features
 from embedstore.errors import InputError
 

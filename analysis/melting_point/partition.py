@@ -7,7 +7,6 @@ species adds to the protein's embedding, what permuted coding sequences add to b
 from __future__ import annotations
 
 import logging
-from itertools import permutations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ from analysis.melting_point.data import PERMUTED, PROTEIN, TRANSPLANTS, TRUE, UN
 from analysis.melting_point.design import SPECIES, augmentation
 from analysis.melting_point.inference import MEASURES, estimate
 from analysis.melting_point.measures import measures, species_means
-from analysis.melting_point.regression import PENALTIES, Block, fit_predict
+from analysis.melting_point.regression import PENALTIES, RATIOS, Block, fit_predict
 from embedstore.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -60,49 +59,57 @@ class Term(NamedTuple):
     meaning: str
 
 
-def _joined(*parts: str) -> str:
+def joined(*parts: str) -> str:
+    """Return the name of the regression on some features, species among them.
+
+    Parameters
+    ----------
+    *parts
+        Names of features, and ``"species"``, in the order of `designs`.
+
+    Returns
+    -------
+    str
+    """
     return "+".join(parts)
 
 
-PROTEIN_SPECIES = _joined(PROTEIN, SPECIES)
+PROTEIN_SPECIES = joined(PROTEIN, SPECIES)
 
 TERMS = (
     Term("d_species", PROTEIN_SPECIES, PROTEIN, "the species, beside the protein's embedding"),
     Term(
         "d_comp",
-        _joined(PROTEIN_SPECIES, PERMUTED),
+        joined(PROTEIN_SPECIES, PERMUTED),
         PROTEIN_SPECIES,
         "codon usage of the gene, within the species: what permuting the codons keeps",
     ),
     Term(
         "d_local",
-        _joined(PROTEIN_SPECIES, TRUE),
-        _joined(PROTEIN_SPECIES, PERMUTED),
+        joined(PROTEIN_SPECIES, TRUE),
+        joined(PROTEIN_SPECIES, PERMUTED),
         "the order of the codons: what permuting them takes away",
     ),
     Term(
         "d_gLMprotein",
-        _joined(PROTEIN_SPECIES, UNIFORM),
+        joined(PROTEIN_SPECIES, UNIFORM),
         PROTEIN_SPECIES,
         "what a model of coding sequences adds from the amino acids alone",
     ),
     Term(
         "d_usage",
-        _joined(PROTEIN_SPECIES, PERMUTED),
-        _joined(PROTEIN_SPECIES, UNIFORM),
+        joined(PROTEIN_SPECIES, PERMUTED),
+        joined(PROTEIN_SPECIES, UNIFORM),
         "codon usage of the gene, within the species, where the model sees the amino acids both times",
     ),
     Term(
         "pair_local",
-        _joined(TRUE, SPECIES),
-        _joined(PERMUTED, SPECIES),
+        joined(TRUE, SPECIES),
+        joined(PERMUTED, SPECIES),
         "the order of the codons, without the protein's embedding",
     ),
 )
 """The terms, and the predictions they are differences of."""
-
-PLAYERS = (PROTEIN, SPECIES, "composition", "local")
-"""What `shapley` divides R2 between."""
 
 
 class Fitted(NamedTuple):
@@ -156,13 +163,13 @@ def designs(data: StudyData, *, alone: bool = True) -> dict[str, list[Block]]:
         PROTEIN_SPECIES: [protein, *species],
     }
     for name in (TRUE, PERMUTED):
-        made[_joined(PROTEIN, name)] = [protein, coding[name]]
+        made[joined(PROTEIN, name)] = [protein, coding[name]]
     for name in (TRUE, PERMUTED, UNIFORM):
         if name in coding:
-            made[_joined(PROTEIN_SPECIES, name)] = [protein, *species, coding[name]]
+            made[joined(PROTEIN_SPECIES, name)] = [protein, *species, coding[name]]
     for name, block in coding.items() if alone else ():
         made[name] = [block]
-        made[_joined(name, SPECIES)] = [block, *species]
+        made[joined(name, SPECIES)] = [block, *species]
     return made
 
 
@@ -172,6 +179,7 @@ def fit_designs(
     *,
     seeds: Sequence[int] = SEEDS,
     penalties: Sequence[float] = PENALTIES,
+    ratios: Sequence[float] = RATIOS,
     folds: int = 5,
     progress: bool = False,
 ) -> Fitted:
@@ -183,7 +191,7 @@ def fit_designs(
         The study.
     made
         Name -> columns; none for the mean of the training labels.
-    seeds, penalties, folds
+    seeds, penalties, ratios, folds
         See `analysis.melting_point.regression.fit_ridge`; groups are those of the study.
     progress
         Show a progress bar.
@@ -206,6 +214,7 @@ def fit_designs(
                     data.test,
                     groups=data.group,
                     penalties=penalties,
+                    ratios=ratios,
                     folds=folds,
                     seeds=seeds,
                 )
@@ -242,7 +251,8 @@ def score_table(data: StudyData, fitted: Fitted, drawn: Draws) -> pd.DataFrame:
     -------
     pandas.DataFrame
         name, r2_within, within_low, within_high, r2 (total), low, high, r2_pearson, r2_oos, spearman, mae, rmse, n,
-        flag, penalty (median over seeds), r2_deviation (over seeds).
+        flag, penalty and ratio (medians over seeds; the ratio is that of the last penalised block, NaN where there is
+        only one), r2_deviation (over seeds).
     """
     import pandas as pd
 
@@ -254,7 +264,7 @@ def score_table(data: StudyData, fitted: Fitted, drawn: Draws) -> pd.DataFrame:
         flags = sorted({one.flag for one in every} - {""})
         numbers = pd.DataFrame([one._asdict() for one in every]).drop(columns="flag")
         within, total = (estimate(drawn, {name: 1}, measure) for measure in MEASURES)
-        penalties = [float(fit.penalty) for fit in fitted.fits.get(name, ())]
+        fits = fitted.fits.get(name, ())
         rows.append(
             {
                 "name": name,
@@ -265,13 +275,19 @@ def score_table(data: StudyData, fitted: Fitted, drawn: Draws) -> pd.DataFrame:
                 "within_high": within.high,
                 "low": total.low,
                 "high": total.high,
-                "penalty": float(np.median(penalties)) if penalties else np.nan,
+                "penalty": _median([float(fit.penalty) for fit in fits]),
+                "ratio": _median([float(fit.ratio[-1]) for fit in fits if len(fit.ratio) > 1]),
                 "r2_deviation": float(numbers["r2"].std(ddof=0)),
             }
         )
     head = ["name", "r2_within", "within_low", "within_high", "r2", "low", "high"]
     table = pd.DataFrame(rows)
     return table[[*head, *(column for column in table if column not in head)]]
+
+
+def _median(values: Sequence[float]) -> float:
+    """Return the median, NaN of none."""
+    return float(np.median(values)) if values else np.nan
 
 
 def partition_contrasts(drawn: Draws) -> dict[str, dict[str, float]]:
@@ -289,64 +305,6 @@ def partition_contrasts(drawn: Draws) -> dict[str, dict[str, float]]:
     """
     known = set(drawn.names)
     return {term.name: {term.full: 1.0, term.reduced: -1.0} for term in TERMS if {term.full, term.reduced} <= known}
-
-
-def shapley_contrasts() -> dict[str, dict[str, float]]:
-    """Return the mean contribution of each of `PLAYERS` over the orders in which they can be added, as contrasts.
-
-    The true order of codons can only be added to their composition, never taken without it: orders in which ``local``
-    precedes ``composition`` do not exist, and 12 of the 24 are left. The four add up to the R2 of all less that of the
-    mean.
-
-    Returns
-    -------
-    dict
-        Name of the player -> prediction -> weight.
-
-    Notes
-    -----
-    Shapley value under precedence constraints: Faigle and Kern 1992, Int. J. Game Theory 21:249.
-    """
-    orders = [order for order in permutations(PLAYERS) if order.index("composition") < order.index("local")]
-    found: dict[str, dict[str, float]] = {player: {} for player in PLAYERS}
-    for order in orders:
-        for place, player in enumerate(order):
-            weights = found[player]
-            for name, sign in ((_coalition(order[: place + 1]), 1), (_coalition(order[:place]), -1)):
-                weights[name] = weights.get(name, 0.0) + sign / len(orders)
-    return found
-
-
-def _coalition(players: Sequence[str]) -> str:
-    """Return the prediction that some players make."""
-    coding = TRUE if "local" in players else PERMUTED if "composition" in players else None
-    parts = [name for name in (PROTEIN, SPECIES) if name in players]
-    if coding and parts == [SPECIES]:
-        return _joined(coding, SPECIES)
-    return _joined(*parts, *([coding] if coding else [])) or MEAN
-
-
-def shapley_table(drawn: Draws) -> pd.DataFrame:
-    """Return what each of `PLAYERS` contributes, with intervals; see `shapley_contrasts`.
-
-    Parameters
-    ----------
-    drawn
-        Draws of all predictions of the partition, those of each strategy alone included.
-
-    Returns
-    -------
-    pandas.DataFrame
-        player, measure, estimate, low, high, p.
-    """
-    import pandas as pd
-
-    rows = [
-        {"player": player, "measure": measure, **estimate(drawn, weights, measure)._asdict()}
-        for measure in MEASURES
-        for player, weights in shapley_contrasts().items()
-    ]
-    return pd.DataFrame(rows)
 
 
 def window_curve(drawn: Draws) -> pd.DataFrame:
@@ -384,8 +342,8 @@ def window_curve(drawn: Draws) -> pd.DataFrame:
 
 def _difference(one: str, other: str) -> dict[str, float]:
     """Return one strategy with species less another."""
-    weights = {_joined(one, SPECIES): 1.0}
-    weights[_joined(other, SPECIES)] = weights.get(_joined(other, SPECIES), 0.0) - 1.0
+    weights = {joined(one, SPECIES): 1.0}
+    weights[joined(other, SPECIES)] = weights.get(joined(other, SPECIES), 0.0) - 1.0
     return weights
 
 

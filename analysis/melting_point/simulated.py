@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.melting_point.data import PERMUTED, STRATEGIES, TRUE, UNIFORM, read_study
+from analysis.melting_point.data import PERMUTED, STRATEGIES, TRUE, UNIFORM
+from analysis.melting_point.reading import read_studies
 from embedstore.errors import CorruptError, InputError
 from probes.results import write_json
 
@@ -113,10 +114,7 @@ def simulate_studies(
     for model in models.values():
         for name in names:
             embed(store, name, model, keep="pooled", progress=progress)
-    return {
-        name: read_study(store, TASK, coding_model=name, protein_model=PROTEIN_MODEL, strategies=strategies)
-        for name in models
-    }
+    return read_studies(store, TASK, coding_models=list(models), protein_model=PROTEIN_MODEL, strategies=strategies)
 
 
 def transplanted(studies: Mapping[str, StudyData], *, recodings: int = 10) -> dict[str, dict[str, NDArray[np.float64]]]:

@@ -19,24 +19,22 @@ _TOLERANCE = 1e-7
 _RANK = 1e-11
 
 
-def rotation(z: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Find the basis in which the sums of products of some rows are a diagonal.
+def rotation(products: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Find the basis in which sums of products are a diagonal.
 
     Parameters
     ----------
-    z
-        (sample, channel) float64.
+    products
+        (row, row) float64, symmetric without negative eigenvalues.
 
     Returns
     -------
-    value, basis : numpy.ndarray
-        (r,) eigenvalues of z'z above rounding and (channel, r) their vectors, from z'z or zz', whichever is smaller.
+    value, vector : numpy.ndarray
+        (r,) eigenvalues above rounding and (row, r) their vectors.
     """
-    wide = z.shape[1] > z.shape[0]
-    value, vector = np.linalg.eigh(z @ z.T if wide else z.T @ z)
+    value, vector = np.linalg.eigh(products)
     kept = value > _RANK * max(value.max(initial=0), 1.0)
-    value, vector = value[kept], vector[:, kept]
-    return value, (z.T @ vector) / np.sqrt(value) if wide else vector
+    return value[kept], vector[:, kept]
 
 
 def inverse_of(square: NDArray[np.float64]) -> NDArray[np.float64]:

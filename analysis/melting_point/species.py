@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from analysis.melting_point.regression import standardise
+from analysis.melting_point.scaling import standardise
 from embedstore.errors import InputError
 from probes.intervals import bootstrap_sums, interval
 from probes.metrics import ratio

@@ -7,22 +7,27 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from analysis.melting_point.baselines import BASELINES, baseline, with_species
 from analysis.melting_point.data import PERMUTED, PROTEIN, TRUE, StudyData, check_study
-from analysis.melting_point.design import SPECIES, augmentation
-from analysis.melting_point.inference import DRAWS, check_numbers, contrast_table, estimate, resample
-from analysis.melting_point.measures import species_means
+from analysis.melting_point.design import SPECIES
+from analysis.melting_point.inference import DRAWS, check_numbers, contrast_table
 from analysis.melting_point.partition import (
-    MEAN,
     SEEDS,
     designs,
     fit_designs,
     partition_contrasts,
     score_table,
-    shapley_table,
     window_curve,
 )
-from analysis.melting_point.regression import Block
+from analysis.melting_point.regression import RATIOS
+from analysis.melting_point.shapley import shapley_table
+from analysis.melting_point.study_tables import (
+    augmentation_table,
+    baseline_table,
+    draw_predictions,
+    permutation_table,
+    sample_table,
+    strategy_table,
+)
 from analysis.melting_point.verdict import judge
 from embedstore.errors import InputError
 
@@ -32,8 +37,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from analysis.melting_point.inference import Draws
-    from analysis.melting_point.partition import Fitted
     from analysis.melting_point.verdict import Verdict
 
     Arms = Mapping[str, NDArray[np.floating]]
@@ -43,12 +46,10 @@ logger = logging.getLogger(__name__)
 LEAST_GROUPS = 10
 """Fewer groups of training or test samples say nothing: there is too little to draw."""
 
-AUGMENTATIONS = ("gc", "gc3", "gc_skew", SPECIES)
-"""What is put beside embeddings in the table of augmentations."""
-
 CAPTIONS = {
     "samples": "Samples by species and split, and their mean melting points (degrees Celsius).",
     "baselines": "What needs no language model, alone and with species.",
+    "strategies": "Codon strategies of each model, and how many recodings its features are the mean of.",
     "scores": "Every regression of the partition: R2 within species and in total, on the same test samples.",
     "partition": "Differences of R2 with 95 % intervals of the paired bootstrap; Holm over the terms of a model.",
     "shapley": "R2 divided between protein, species, composition and order; what two share is divided evenly, so that "
@@ -97,6 +98,7 @@ def melting_point_study(
     *,
     seeds: Sequence[int] = SEEDS,
     draws: int = DRAWS,
+    ratios: Sequence[float] = RATIOS,
     species_analyses: bool = True,
     arms: Mapping[str, Arms] | None = None,
     progress: bool = False,
@@ -112,6 +114,9 @@ def melting_point_study(
         Of the assignment of groups to folds, default five.
     draws
         Of the bootstrap, default 2,000.
+    ratios
+        Between the penalties of the embeddings side by side in a regression of the partition; see
+        `analysis.melting_point.regression.fit_ridge`. `analysis.melting_point.regression.ONE_PENALTY` for one penalty.
     species_analyses
         Run what is asked about species beyond the partition, too (default): telling species from embeddings, erasing
         them, leaving them out, controls, and others. Takes about as long as the partition.
@@ -128,8 +133,9 @@ def melting_point_study(
     Raises
     ------
     InputError
-        A study is not what it must be, studies differ in samples, or the features of proteins, or of true or permuted
-        coding sequences, are missing; there are too few seeds, draws or groups; or all melting points are the same.
+        A study is not what it must be, studies differ in samples or in how many recodings of a strategy they have, or
+        the features of proteins, or of true or permuted coding sequences, are missing; there are too few seeds, draws
+        or groups; or all melting points are the same.
     """
     import pandas as pd
 
@@ -139,7 +145,7 @@ def melting_point_study(
     found: dict[str, dict[str, pd.DataFrame]] = {}
     missing: dict[str, str] = {}
     for model, study in studies.items():
-        found[model], why = _tables(study, seeds, draws, progress)
+        found[model], why = _tables(study, seeds, draws, ratios, progress)
         missing |= {f"{name} ({model})": text for name, text in why.items()}
         if species_analyses:
             tables, why = _species_tables(study, seeds, draws, (arms or {}).get(model))
@@ -160,6 +166,7 @@ def melting_point_study(
         "protein_model": first.models.get("protein", PROTEIN),
         "seeds": list(map(int, seeds)),
         "draws": draws,
+        "ratios": list(map(float, ratios)),
         "train": int(first.train.sum()),
         "test": int(first.test.sum()),
         "species": len(np.unique(first.species)),
@@ -168,158 +175,14 @@ def melting_point_study(
     return Study({name: tables[name] for name in CAPTIONS if name in tables}, verdict, missing, settings)
 
 
-def draw_predictions(data: StudyData, fitted: Fitted, draws: int = DRAWS, seed: int = 0) -> Draws:
-    """Draw the test samples of a study for predictions of them.
-
-    Parameters
-    ----------
-    data
-        The study.
-    fitted
-        From `analysis.melting_point.partition.fit_designs`.
-    draws, seed
-        See `analysis.melting_point.inference.resample`.
-
-    Returns
-    -------
-    Draws
-    """
-    centre = species_means(data.y, data.species, data.train)[data.test]
-    group = data.group[data.test]
-    return resample(data.y[data.test], fitted.predictions, species_mean=centre, groups=group, draws=draws, seed=seed)
-
-
-def sample_table(data: StudyData) -> pd.DataFrame:
-    """Return how many samples there are of each species and split.
-
-    Parameters
-    ----------
-    data
-        The study.
-
-    Returns
-    -------
-    pandas.DataFrame
-        species, train (validation samples included), test, mean, deviation (of melting points, degrees Celsius).
-    """
-    table = data.samples.assign(train=data.train, test=data.test)
-    rows = table.groupby("species", sort=True).agg(
-        train=("train", "sum"), test=("test", "sum"), mean=("y", "mean"), deviation=("y", "std")
-    )
-    return rows.reset_index()
-
-
-def baseline_table(data: StudyData, *, seeds: Sequence[int] = SEEDS, draws: int = DRAWS) -> pd.DataFrame:
-    """Score what can be predicted without a language model, alone and with species.
-
-    Parameters
-    ----------
-    data
-        The study.
-    seeds, draws
-        See `melting_point_study`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        name, title, with_species, missing (why there are no numbers) and the columns of
-        `analysis.melting_point.partition.score_table`.
-    """
-    import pandas as pd
-
-    every = [baseline(data, name) for name in BASELINES]
-    made, about = {}, []
-    for one in every:
-        beside = [one.name] if SPECIES in one.name or one.name == "growth" else [one.name, f"{one.name}+{SPECIES}"]
-        for name in beside if one.name != MEAN else [MEAN]:
-            about.append((name, one.title, name.endswith(f"+{SPECIES}"), one.missing))
-            if not one.missing:
-                made[name] = with_species(data, one.blocks) if name.endswith(f"+{SPECIES}") else one.blocks
-    fitted = fit_designs(data, made, seeds=seeds)
-    scores = score_table(data, fitted, draw_predictions(data, fitted, draws))
-    titles = pd.DataFrame(about, columns=["name", "title", "with_species", "missing"])
-    return titles.merge(scores, on="name", how="left")
-
-
-def augmentation_table(data: StudyData, *, seeds: Sequence[int] = SEEDS, draws: int = DRAWS) -> pd.DataFrame:
-    """Put GC content, GC3, GC skew and the species beside the embeddings of proteins and of true coding sequences.
-
-    Parameters
-    ----------
-    data
-        The study.
-    seeds, draws
-        See `melting_point_study`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Contrasts such as ``"protein: +gc"``; see `analysis.melting_point.inference.contrast_table`.
-    """
-    made: dict[str, list[Block]] = {}
-    contrasts = {}
-    for name in (PROTEIN, TRUE):
-        block = Block(data.feature(name))
-        made[name] = [block]
-        for beside in AUGMENTATIONS:
-            made[f"{name}+{beside}"] = [block, *augmentation(data, [beside])]
-            contrasts[f"{name}: +{beside}"] = {f"{name}+{beside}": 1.0, name: -1.0}
-    fitted = fit_designs(data, made, seeds=seeds)
-    return contrast_table(draw_predictions(data, fitted, draws), contrasts)
-
-
-def permutation_table(data: StudyData, *, draws: int = DRAWS) -> pd.DataFrame:
-    """Score single permutations of the codons beside the mean embedding over all of them.
-
-    The noise of a single permutation makes permuted sequences predict worse, and the order of codons look like more
-    than it is; the mean over several has less of it.
-
-    Parameters
-    ----------
-    data
-        The study, with `StudyData.by_seed` of ``"permuted"``.
-    draws
-        Of the bootstrap.
-
-    Returns
-    -------
-    pandas.DataFrame
-        permutation (its number, or ``"mean of k"``), r2, low, high, r2_within, within_low, within_high.
-
-    Raises
-    ------
-    InputError
-        The features of single permutations were not kept.
-    """
-    import pandas as pd
-
-    if PERMUTED not in data.by_seed:
-        raise InputError("features of single permutations were not kept: read the study with keep_seeds=True.")
-    arrays = data.by_seed[PERMUTED]
-    values = {
-        **{str(number): one for number, one in enumerate(arrays)},
-        f"mean of {len(arrays)}": data.feature(PERMUTED),
-    }
-    made = {name: with_species(data, [Block(one)]) for name, one in values.items()}
-    fitted = fit_designs(data, made, seeds=(0,))
-    drawn = draw_predictions(data, fitted, draws)
-    rows = []
-    for name in made:
-        total, within = (estimate(drawn, {name: 1}, measure) for measure in ("total", "within"))
-        ends = {"low": total.low, "high": total.high, "r2_within": within.estimate}
-        rows.append(
-            {"permutation": name, "r2": total.estimate, **ends, "within_low": within.low, "within_high": within.high}
-        )
-    return pd.DataFrame(rows)
-
-
 def _tables(
-    data: StudyData, seeds: Sequence[int], draws: int, progress: bool
+    data: StudyData, seeds: Sequence[int], draws: int, ratios: Sequence[float], progress: bool
 ) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
     """Return the tables of the partition of one model, and why some are missing."""
-    fitted = fit_designs(data, designs(data), seeds=seeds, progress=progress)
+    fitted = fit_designs(data, designs(data), seeds=seeds, ratios=ratios, progress=progress)
     drawn = draw_predictions(data, fitted, draws)
     tables = {
+        "strategies": strategy_table(data),
         "scores": score_table(data, fitted, drawn),
         "partition": contrast_table(drawn, partition_contrasts(drawn)),
         "shapley": shapley_table(drawn),
@@ -330,6 +193,9 @@ def _tables(
         "permutations": lambda: permutation_table(data, draws=draws),
     }
     found, missing = _tried(more)
+    lacking = tables["strategies"].query("recodings == 0")["strategy"]
+    if len(lacking):
+        missing["strategies"] = f"nothing of {', '.join(lacking)} is embedded with this model"
     return tables | found, missing
 
 
@@ -394,6 +260,7 @@ def _check_same(studies: Mapping[str, StudyData]) -> StudyData:
                 f"the studies of {name!r} and {other!r} differ in their samples or proteins; models are only compared "
                 "on the same ones."
             )
+    _check_even(studies)
     for part, kept in (("training", first.train), ("test", first.test)):
         many = len(np.unique(first.group[kept]))
         if many < LEAST_GROUPS:
@@ -405,6 +272,18 @@ def _check_same(studies: Mapping[str, StudyData]) -> StudyData:
                 f"all {part} samples have the melting point {first.y[kept][0]:g}: nothing can be predicted."
             )
     return first
+
+
+def _check_even(studies: Mapping[str, StudyData]) -> None:
+    """Refuse models whose features are means over unequally many recodings: those of fewer have more noise."""
+    for strategy in {name: None for study in studies.values() for name in study.seeds}:
+        many = {model: len(study.seeds[strategy]) for model, study in studies.items() if strategy in study.seeds}
+        if len(set(many.values())) > 1:
+            seen = ", ".join(f"{number} with {model!r}" for model, number in many.items())
+            raise InputError(
+                f"the studies have unequally many recodings of {strategy!r}: {seen}. The mean over fewer has more "
+                "noise, so that models would not be comparable; read_studies reads as many for each."
+            )
 
 
 def _species_share(baselines: pd.DataFrame) -> float:

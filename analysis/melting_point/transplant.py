@@ -50,7 +50,7 @@ def transplant_features(
     """Recode test samples with the codon usage of each species and embed them.
 
     A store can hold the same: ``embedstore recode TASK --strategy "transplant(SPECIES)" --seeds 10``, embedded and read
-    with `analysis.melting_point.data.read_study`.
+    with `analysis.melting_point.reading.read_study`.
 
     Parameters
     ----------

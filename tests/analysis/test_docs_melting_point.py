@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from analysis.melting_point.partition import TERMS
-from analysis.melting_point.regression import PENALTIES
+from analysis.melting_point.regression import PENALTIES, RATIOS
 from analysis.melting_point.study import CAPTIONS
 from embedstore.cli import build_parser
 from embedstore.simulated_coding import WORLDS
@@ -39,7 +39,7 @@ def test_the_code_imports_what_is_there():
 def test_tables_terms_and_worlds_are_those_of_the_code():
     named = set(re.findall(r"`(\w+)`", PAGE[PAGE.index("## Beside the partition") :])) & set(CAPTIONS)
     assert named == {"augmentations", "baselines", "conditions", "controls", "decodability", "erased", "joint",
-                     "left_out", "mesophiles", "transplant", "usage", "by_species"}  # fmt: skip
+                     "left_out", "mesophiles", "strategies", "transplant", "usage", "by_species"}  # fmt: skip
     for term in TERMS:
         assert f"| `{term.name}` |" in PAGE
     for world in WORLDS:
@@ -47,3 +47,8 @@ def test_tables_terms_and_worlds_are_those_of_the_code():
     assert f"among {len(PENALTIES)} values from {PENALTIES[0]:g} to {PENALTIES[-1]:g}".replace(
         "1e+06", "1e6"
     ) in " ".join(PAGE.split()).replace("1e-3", "0.001")
+
+
+def test_the_ratios_are_those_of_the_code():
+    said = " ".join(PAGE.split())
+    assert f"a ratio of 0 (C is left out), {', '.join(f'{one:g}' for one in RATIOS[1:-1])} or {RATIOS[-1]:g}" in said

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from analysis.melting_point.data import StudyData, check_study, read_study, recoded_names
+from analysis.melting_point.data import StudyData, check_study
 from analysis.melting_point.partition import designs
+from analysis.melting_point.reading import even_seeds, read_studies, read_study, recoded_names
+from analysis.melting_point.study import melting_point_study
+from analysis.melting_point.study_tables import strategy_table
 from analysis.melting_point.transplant import transplant
 from embedstore import embed, open_store
 from embedstore.coding.recoding import recoded_task
@@ -81,6 +88,80 @@ def test_transplants_of_a_store_are_read_and_compared(tmp_path):
     fitted = designs(data._replace(features={"protein": data.feature("true"), **data.features}))
     assert not any("transplant" in name for name in fitted)
     assert "permuted+species" in fitted
+
+
+@pytest.fixture
+def uneven(store, tmp_path):
+    """The store, with a second model that has one of the two permutations and no windows."""
+    folder = tmp_path / "uneven.zarr"
+    shutil.copytree(store.path, folder)
+    made = open_store(folder, mode="a")
+    for name in ("melting_point", "melting_point.permuted.seed1"):
+        embed(made, name, load("codon_pair"), keep="pooled", progress=False)
+    return made
+
+
+def test_a_model_is_read_with_what_it_has(uneven, caplog):
+    caplog.set_level("INFO")
+    data = read_study(uneven, coding_model="codon_pair", protein_model="amino_acid")
+    assert list(data.features) == ["protein", "true", "permuted"]
+    assert data.seeds == {"permuted": [1]}
+    wanted = uneven.embedding("melting_point.permuted.seed1", "codon_pair").pooled()
+    np.testing.assert_array_equal(data.features["permuted"], wanted)
+    assert "codon_pair: nothing of window_permuted(4) is embedded with it; left out." in caplog.text
+    table = strategy_table(data).set_index("strategy")
+    assert table.loc["permuted"].tolist() == [1, "seeds 1"]
+    assert table.loc["window_permuted(4)"].tolist() == [0, ""]
+    unknown = strategy_table(data._replace(seeds={})).set_index("strategy")
+    assert np.isnan(unknown.loc["permuted", "recodings"])
+    with pytest.raises(NotInStoreError, match="codon_pair"):
+        read_study(uneven, coding_model="codon_pair", strategies=["true", "permuted"], seeds=[0, 1])
+    with pytest.raises(NotInStoreError, match="codon_par"):
+        read_study(uneven, coding_model="codon_par")
+
+
+def test_models_are_read_with_equally_many_recodings(uneven, caplog):
+    models = ("codon_composition", "codon_pair")
+    both = read_studies(uneven, coding_models=models, protein_model="amino_acid")
+    assert [both[model].seeds["permuted"] for model in models] == [[1], [1]]
+    assert "codon_composition: the mean over 1 of 2 recodings of permuted, as many as every model has." in caplog.text
+    assert "window_permuted(4)" in both["codon_composition"].features
+    assert "window_permuted(4)" not in both["codon_pair"].features
+    alone = uneven.embedding("melting_point.permuted.seed1", "codon_composition").pooled()
+    np.testing.assert_array_equal(both["codon_composition"].features["permuted"], alone)
+    study = melting_point_study(both, seeds=(0,), draws=40, species_analyses=False)
+    table = study.tables["strategies"].set_index(["model", "strategy"])["recodings"]
+    assert table["codon_pair"].to_dict() == {"permuted": 1, "uniform": 0} | {
+        f"window_permuted({width})": 0 for width in (2, 4, 8, 16, 32)
+    }
+    assert study.missing["strategies (codon_pair)"].startswith("nothing of uniform, window_permuted(2), ")
+    (only,) = read_studies(uneven, coding_models=models[:1]).values()
+    assert only.seeds["permuted"] == [0, 1]
+
+
+def test_models_that_cannot_be_compared_are_refused(uneven):
+    models = ("codon_composition", "codon_pair")
+    apart = {model: read_study(uneven, coding_model=model, protein_model="amino_acid") for model in models}
+    with pytest.raises(
+        InputError, match=r"unequally many recodings of 'permuted': 2 with 'codon_composition', 1 with 'codon_pair'"
+    ):
+        melting_point_study(apart, draws=40)
+    embed(uneven, "melting_point", load("codon_place"), keep="pooled", progress=False)
+    with pytest.raises(InputError, match="no permutation of task 'melting_point' is embedded with 'codon_place'"):
+        read_studies(uneven, coding_models=[*models, "codon_place"])
+    assert list(read_studies(uneven, coding_models=["codon_place"], strategies=["true"])) == ["codon_place"]
+
+
+@given(st.dictionaries(st.sampled_from("abc"), st.lists(st.integers(0, 6), unique=True), max_size=3))
+def test_equally_many_and_the_same_as_far_as_there_are(known):
+    even = even_seeds(known)
+    having = [set(seeds) for seeds in known.values() if seeds]
+    for model, seeds in known.items():
+        assert set(even[model]) <= set(seeds)
+        assert len(even[model]) == (min(map(len, having)) if seeds else 0)
+        if seeds:  # of the common ones as many as there is room for
+            common = set.intersection(*having)
+            assert len(common & set(even[model])) == min(len(common), len(even[model]))
 
 
 def test_a_task_that_is_no_study_is_refused(store, tmp_path):

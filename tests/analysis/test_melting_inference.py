@@ -11,10 +11,9 @@ from analysis.melting_point.inference import (
     bca,
     contrast_table,
     estimate,
-    holm,
     resample,
-    sign_flip,
 )
+from analysis.melting_point.significance import holm, sign_flip
 from embedstore.errors import InputError
 
 

@@ -13,16 +13,15 @@ from sklearn.preprocessing import StandardScaler
 from analysis.melting_point.data import StudyData, check_study
 from analysis.melting_point.inference import contrast_table, estimate
 from analysis.melting_point.partition import (
-    PLAYERS,
     designs,
     fit_designs,
     partition_contrasts,
     score_table,
-    shapley_contrasts,
-    shapley_table,
     window_curve,
 )
-from analysis.melting_point.study import draw_predictions
+from analysis.melting_point.regression import ONE_PENALTY, RATIOS
+from analysis.melting_point.shapley import PLAYERS, shapley_contrasts, shapley_table
+from analysis.melting_point.study_tables import draw_predictions
 from analysis.melting_point.verdict import judge
 from embedstore.coding import recode
 from embedstore.errors import InputError
@@ -194,6 +193,31 @@ def test_scores_hold_every_measure(worlds):
     assert np.isnan(table.loc["mean", "penalty"])
     assert (table["within_low"] <= table["r2_within"] + 1e-9).all()  # that of the species is 0 but for rounding
     assert table["n"].unique().tolist() == [500]
+
+
+def test_the_ratio_of_the_penalties_is_in_the_table(worlds):
+    table = score_table(*worlds["species_only"]).set_index("name")
+    assert table.loc["protein+species+permuted", "ratio"] == 0
+    assert table.loc[["mean", "protein", "true", "true+species"], "ratio"].isna().all()
+    assert score_table(*worlds["gc_only"]).set_index("name").loc["protein+species+true", "ratio"] > 0
+
+
+def test_channels_of_noise_do_not_make_the_protein_worse(worlds):
+    """With one penalty codon usage seems to take R2 away where it does nothing, and to add too little where it does."""
+    found = {}
+    for world in ("species_only", "mixed"):
+        data, _, _ = worlds[world]
+        noise = np.random.default_rng(0).normal(size=(len(data.samples), 120))
+        wide = {name: np.hstack([data.feature(name), noise]) for name in ("true", "permuted")}
+        data = data._replace(features={"protein": data.feature("protein"), **wide})
+        made = {name: designs(data)[name] for name in ("protein+species", "protein+species+permuted")}
+        for ratios in (ONE_PENALTY, RATIOS):
+            drawn = draw_predictions(data, fit_designs(data, made, seeds=(0,), ratios=ratios), 40)
+            found[world, ratios] = estimate(drawn, partition_contrasts(drawn)["d_comp"], "total").estimate
+    assert found["species_only", ONE_PENALTY] < -0.01
+    assert found["species_only", RATIOS] == pytest.approx(0, abs=0.003)
+    assert found["mixed", RATIOS] > 0.02
+    assert found["mixed", ONE_PENALTY] < found["mixed", RATIOS] - 0.005
 
 
 def test_the_smallest_penalty_is_named(caplog, table, features):

@@ -10,21 +10,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.melting_point.data import read_study
 from analysis.melting_point.figures import (
     plot_partition,
     plot_strategies,
     plot_total_and_within,
     plot_window_curve,
 )
+from analysis.melting_point.reading import read_study
+from analysis.melting_point.regression import ONE_PENALTY
 from analysis.melting_point.simulated import simulate_studies
-from analysis.melting_point.study import (
-    CAPTIONS,
-    augmentation_table,
-    melting_point_study,
-    permutation_table,
-)
+from analysis.melting_point.study import CAPTIONS, melting_point_study
 from analysis.melting_point.study_files import check_out, read_written_study, write_study
+from analysis.melting_point.study_tables import augmentation_table, permutation_table
 from embedstore import open_store
 from embedstore.cli import main
 from embedstore.errors import CorruptError, InputError, NotInStoreError
@@ -137,7 +134,9 @@ def test_augmentations_and_permutations(studies):
 
 def test_one_study_and_what_it_cannot_have(studies):
     data = studies["codon_composition"]._replace(sequences={}, by_seed={})
-    study = melting_point_study(data, seeds=(0,), draws=40, species_analyses=False)
+    study = melting_point_study(data, seeds=(0,), draws=40, ratios=ONE_PENALTY, species_analyses=False)
+    assert study.settings["ratios"] == [1.0]
+    assert set(study.tables["scores"]["ratio"].dropna()) == {1.0}
     assert set(study.missing) == {"augmentations (codon_composition)", "permutations (codon_composition)"}
     assert "no sequences of kind 'cds'" in study.missing["augmentations (codon_composition)"]
     assert "shapley" in study.tables
@@ -259,9 +258,7 @@ def test_a_folder_of_something_else_is_left_as_it_is(written, tmp_path, capsys):
     assert "holds another simulated world: permutations 2, now 3" in said
     assert sorted(written.rglob("*")) == before
     (tmp_path / "file").touch()
-    assert "is a file; a study is written to a folder" in said_of(
-        capsys, "--world", "mixed", "--out", f"{tmp_path}/file"
-    )
+    assert "is a file, and a folder is wanted there" in said_of(capsys, "--world", "mixed", "--out", f"{tmp_path}/file")
     open_store(tmp_path / "own" / "store.zarr", mode="a")
     assert "not made for a simulated world" in said_of(capsys, "--world", "mixed", "--out", str(tmp_path / "own"))
     (tmp_path / "torn").mkdir()
