@@ -36,6 +36,9 @@ TASKS = (
 )
 """The tasks of the paper in the order of its Table 2; their numbers stand in the records of these names."""
 
+METRICS = {"spearman": "Spearman", "r2": "R2", "accuracy": "accuracy"}
+"""What tables and figures call the metrics of the tasks."""
+
 _TEST_SETS = ("CASP12", "CB513", "TS115")
 _PROTEIN, _TRUE = "protein", "true"
 _SAID = {

@@ -6,31 +6,58 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from analysis.pages import Section, bullets, figure, page, paragraph, table
-from analysis.published_proteins import (
-    MODELS,
-    PAPER,
-    TASKS,
-    caveats,
-    compare_with_published,
-    conflicts,
-    published_comparators,
-    published_counts,
-    published_table,
-    regime,
-)
+from analysis.pages import Section, answer, bullets, figure, folded, page, paragraph, table
+from analysis.report_paper import comparable, paper_sections, results_section
+from analysis.report_tables import evidence_by_model, readable
 from embedstore.errors import CorruptError, InputError
+from embedstore.outputs import check_file, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
 
+ENDINGS = (".html", ".htm")
+"""Of a report."""
+
 STUDY = "study.json"
 """What makes a folder that of a study; see `analysis.melting_point.study_files`."""
 
-_FIRST = ("evidence", "samples", "baselines")
-"""Tables that stand before the others."""
+_KEY = "partition_within"
+"""The figure that stands beside the verdict."""
+
+
+class _Part(NamedTuple):
+    """Figures and tables of a study that are about one thing."""
+
+    heading: str
+    figures: tuple[str, ...]
+    tables: tuple[str, ...]
+
+
+_PARTS = (
+    _Part("What each part adds", ("partition_total",), ("partition", "shapley", "joint", "augmentations")),
+    _Part(
+        "True, permuted and uniform codons",
+        ("total_and_within", "strategies_within", "strategies_total", "window_curve"),
+        ("scores", "window_curve", "permutations"),
+    ),
+    _Part("Species in the embeddings", ("decodability", "erased", "left_out"), ("decodability", "erased", "left_out")),
+    _Part("Within each species", ("by_species", "usage"), ("by_species", "usage", "mesophiles")),
+    _Part("Codons of another species", ("transplant",), ("transplant",)),
+    _Part("Controls", ("controls",), ("controls", "conditions")),
+    _Part("Samples and baselines", (), ("samples", "baselines")),
+)
+"""What a study has, in the order in which it is read; other figures and tables follow at the end."""
+
+_TERMS = {
+    "R2 within species": "1 - squared error / squared deviation from the mean of each species; that mean itself has 0.",
+    "d_comp": "gain when permuted coding sequences are added to protein and species: codon usage within species.",
+    "d_local": "gain when true coding sequences take the place of permuted ones there: the order of codons.",
+    "S, window_permuted(w)": "species beside the embedding; codons permuted inside windows of w codons.",
+    "lower CI": "lower end of the 95 % interval, by paired bootstrap over test samples.",
+}
+"""What the words of the rule mean."""
 
 
 class WrittenStudy(NamedTuple):
@@ -102,6 +129,26 @@ def read_study_folder(folder: str | Path) -> WrittenStudy:
 _KINDS = ("tables", "figures")
 
 
+def check_report(out: str | Path) -> Path:
+    """Return where a report is to be written, if it can be.
+
+    Parameters
+    ----------
+    out
+        As for `write_report`.
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    InputError
+        As `write_report` does.
+    """
+    return check_file(out, option="the report (--out)", suffixes=ENDINGS)
+
+
 def write_report(
     out: str | Path,
     *,
@@ -114,7 +161,7 @@ def write_report(
     Parameters
     ----------
     out
-        The file, ``.html``.
+        The file, ``.html`` or ``.htm``, in a folder that exists; one that is there is replaced, whole or not at all.
     study
         From `read_study_folder`.
     results
@@ -130,18 +177,13 @@ def write_report(
     Raises
     ------
     InputError
-        There is neither a study nor results, the file has another ending, or it is a folder.
+        There is neither a study nor results, the file has another ending, is a folder, or may not be written, or its
+        folder is not there.
+    DiskSpaceError
+        The disk is full; a report that was there stays.
     """
-    path = Path(out)
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"{path}: a report is a page of HTML; name it {path.with_suffix('.html').name}.")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; a report is a file.")
-    from probes.results import write_atomically
-
-    text = report_page(study=study, results=results, title=title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, text.encode())
+    path = check_report(out)
+    write_atomically(path, report_page(study=study, results=results, title=title).encode())
     return path
 
 
@@ -165,14 +207,14 @@ def report_page(*, study: WrittenStudy | None = None, results: pd.DataFrame | No
     """
     if study is None and results is None:
         raise InputError("there is nothing to report: give a study, results, or both.")
-    sections = [] if study is None else _of_study(study)
-    compared = _comparable(study, results)
+    sections, opening = ([], []) if study is None else (_of_study(study), _opening(study))
+    compared = comparable(study, results)
     if results is not None:
-        sections.append(_of_results(results))
+        sections.append(results_section(results))
     if study is not None or not compared.empty:
-        sections += _of_paper(compared, study)
+        sections += paper_sections(compared, study)
     what = "Melting points: species, codon usage, or the order of codons" if study else "Results"
-    return page(title or what, sections, lead=_lead(study))
+    return page(title or what, sections, lead=_lead(study), opening=opening)
 
 
 def _lead(study: WrittenStudy | None) -> str:
@@ -193,127 +235,71 @@ def _source(record: Mapping[str, Any]) -> str:
     if not all(name in settings for name in many):
         return where
     train, test, species = (int(settings[name]) for name in many)
-    return f"{where} {train:,} training and {test:,} test samples of {species:,} species."
+    text = f"{where} {train:,} training and {test:,} test samples of {species:,} species."
+    models = settings.get("models")
+    if not models:
+        return text
+    return f"{text} Coding sequences: {', '.join(models)}; proteins: {settings.get('protein_model', 'not named')}."
 
 
 # ---- the study -----------------------------------------------------------------------------------
 
 
-def _of_study(study: WrittenStudy) -> list[Section]:
-    """Return the parts that say what a study found."""
+def _opening(study: WrittenStudy) -> list[str]:
+    """Return what is to be seen first: the conclusion and what it rests on."""
     record = study.record
-    verdict = [
-        paragraph(record["verdict"], style="said"),
-        paragraph(record["note"]),
-        paragraph(f"The rule, fixed before any number was seen: {record['rule']}", style="soft"),
-    ]
-    share = (record.get("settings") or {}).get("species_share")
+    evidence, share = study.tables.get("evidence"), (record.get("settings") or {}).get("species_share")
+    blocks = [answer(f"Verdict: {record['conclusion']}", _sentences(record))]
+    if evidence is not None and len(evidence):
+        caption = "What the rule wants, and whether each model shows it (R2 within species, 95 % interval)."
+        blocks.append(table(evidence_by_model(evidence), caption))
+    blocks += [figure(path, caption, alt=_alt(path, caption)) for path, caption in _figures(study, (_KEY,))]
     if share is not None:
         text = f"The mean of its species alone, without any sequence, predicts melting points with R2 {share:.3f}."
-        verdict.append(paragraph(f"{text} Read total R2 against that number, and R2 within species first."))
-    verdict += _tables(study, ["evidence"])
-    drawn = [figure(path, caption) for path, caption in study.figures.items()]
-    others = [name for name in study.tables if name not in _FIRST]
-    missing = record.get("missing") or {}
-    return [
-        Section(f"Verdict: {record['conclusion']}", verdict),
-        Section("Figures", drawn),
-        Section("Samples and baselines", _tables(study, _FIRST[1:])),
-        Section("Tables", _tables(study, others)),
-        Section("Not in this study", [bullets(f"{name}: {why}" for name, why in missing.items())] if missing else []),
-    ]
+        blocks.append(paragraph(f"{text} Read total R2 against that number, and R2 within species first."))
+    blocks.append(paragraph(record["note"]))
+    rule = [paragraph(record["rule"]), bullets(f"{word}: {meaning}" for word, meaning in _TERMS.items())]
+    return [*blocks, folded("The rule, fixed before any number was seen, and what its words mean", rule)]
 
 
-def _tables(study: WrittenStudy, names: list[str] | tuple[str, ...]) -> list[str]:
-    return [
-        table(study.tables[name], study.captions[name])
-        for name in names
-        if name in study.tables and len(study.tables[name])
-    ]
+def _sentences(record: Mapping[str, Any]) -> str:
+    """Return the verdict without the numbers at its end, which the table of evidence has."""
+    text, models = str(record["verdict"]), (record.get("settings") or {}).get("models") or []
+    said, found, _ = text.partition(f" {models[0]}: d_local ") if models else (text, "", "")
+    return said if found else text
 
 
-# ---- results and the paper -----------------------------------------------------------------------
+def _of_study(study: WrittenStudy) -> list[Section]:
+    """Return the parts that say what a study found."""
+    drawn = {_KEY, *(name for part in _PARTS for name in part.figures)}
+    known = {"evidence", *(name for part in _PARTS for name in part.tables)}
+    rest = _Part(
+        "Other figures and tables",
+        tuple(path.stem for path in study.figures if path.stem not in drawn),
+        tuple(name for name in study.tables if name not in known),
+    )
+    sections = []
+    for part in (*_PARTS, rest):
+        blocks = [figure(path, caption, alt=_alt(path, caption)) for path, caption in _figures(study, part.figures)]
+        blocks += [
+            table(readable(name, study.tables[name]), study.captions[name])
+            for name in part.tables
+            if name in study.tables and len(study.tables[name])
+        ]
+        sections.append(Section(part.heading, blocks))
+    missing = study.record.get("missing") or {}
+    lacking = [bullets(f"{name}: {why}" for name, why in missing.items())] if missing else []
+    where = "Every column, unrounded, is in the folder tables of the study; the numbers of each figure are in figures."
+    return [*sections, Section("Not in this study", lacking), Section("Files", [paragraph(where)])]
 
 
-def _of_results(results: pd.DataFrame) -> Section:
-    """Return the table of results, as `embedstore results` has it."""
-    from probes.tables import pivot
-
-    wide = pivot(results)
-    return Section("Results", [table(wide, "95 % intervals over test samples."), bullets(wide.attrs.get("notes", []))])
+def _figures(study: WrittenStudy, names: tuple[str, ...]) -> list[tuple[Path, str]]:
+    return [(path, caption) for name in names for path, caption in study.figures.items() if path.stem == name]
 
 
-def study_results(study: WrittenStudy) -> pd.DataFrame:
-    """Return the total R2 of a study as results that can be held against published ones.
-
-    Parameters
-    ----------
-    study
-        From `read_study_folder`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        task, model, metric, value, low, high, probe (``"ridge"``), added; without rows where the data was simulated,
-        which no published number is about.
-    """
-    import pandas as pd
-
-    columns = ["task", "model", "metric", "value", "low", "high", "probe", "added"]
-    settings, source = study.record.get("settings") or {}, study.record.get("source") or {}
-    if source.get("world") or "scores" not in study.tables:
-        return pd.DataFrame(columns=columns)
-    rows = []
-    for row in study.tables["scores"].to_dict("records"):
-        name, _, added = str(row["name"]).partition("+")
-        if name not in ("protein", "true", "permuted", "uniform") or added not in ("", "species", "gc"):
-            continue
-        task = {"true": "melting_point"}.get(name, f"melting_point.{name}")
-        model = settings.get("protein_model", "") if name == "protein" else row["model"]
-        rows.append((task, model, "r2", row["r2"], row["low"], row["high"], "ridge", added))
-    # Every model of coding sequences stands beside the same proteins.
-    return pd.DataFrame(rows, columns=columns).drop_duplicates(["task", "model", "added"])
-
-
-def _comparable(study: WrittenStudy | None, results: pd.DataFrame | None) -> pd.DataFrame:
-    """Return what there is of ours of the tasks and models of the paper."""
-    import pandas as pd
-
-    parts = [] if study is None else [study_results(study)]
-    if results is not None:
-        parts.append(results[[regime(str(name)).task in TASKS for name in results["task"]]])
-    ours = pd.concat([part for part in parts if len(part)], ignore_index=True) if any(map(len, parts)) else None
-    return pd.DataFrame() if ours is None else ours[ours["model"].isin(list(MODELS))]
-
-
-def _of_paper(ours: pd.DataFrame, study: WrittenStudy | None) -> list[Section]:
-    """Return the paper's tables, with our numbers beside them where there are any."""
-    simulated = study is not None and bool((study.record.get("source") or {}).get("world"))
-    blocks = []
-    if ours.empty:
-        why = "the samples are simulated" if simulated else "none of its models was run on its tasks"
-        blocks.append(paragraph(f"No number of ours stands beside those of {PAPER}: {why}."))
-    else:
-        found = compare_with_published(ours)
-        kept = found[found["value"].notna()]
-        known = [name for name in kept if not (kept[name].isna() | (kept[name].astype(str) == "")).all()]
-        blocks.append(table(kept[known], f"Ours beside {PAPER}: published is theirs, value ours."))
-    about = [bullets(f"{row.about}: {row.caveat}" for row in caveats().itertuples())]
-    return [
-        Section("Beside the paper", [*blocks, *about]),
-        Section(
-            "The paper's tables",
-            [
-                table(published_counts(), f"{PAPER}, Table 1: samples, and mean nucleotides of a coding sequence."),
-                table(published_table(), f"{PAPER}, Table 2.", decimals=2),
-            ],
-        ),
-        Section("Where the paper contradicts itself or its sources", [table(conflicts())]),
-        Section(
-            "What others published",
-            [table(published_comparators(), "Other splits, heads and metrics: for orientation.")],
-        ),
-    ]
+def _alt(path: Path, caption: str) -> str:
+    """Return what is read aloud in place of a figure; its caption is read anyway."""
+    return f"Figure: {caption.partition('.')[0]}. Its numbers are in the file {path.stem}.csv of the study."
 
 
 def find_sources(places: list[str]) -> tuple[WrittenStudy | None, Path | None]:
@@ -348,11 +334,29 @@ def find_sources(places: list[str]) -> tuple[WrittenStudy | None, Path | None]:
             continue
         folder = path if any(path.glob(f"*/*/*/{RESULT}")) else results_folder(place)
         if not any(folder.glob(f"*/*/*/{RESULT}")):
-            raise InputError(
-                f"{place} is no folder of a finished study ({STUDY}), and neither it nor {folder} has results. "
-                "`embedstore melting-point --out DIR` makes the one, `embedstore probe` the other."
-            )
+            raise InputError(_why_nothing(place, folder))
         if results is not None:
             raise InputError(f"{folder} and {results} both hold results: a report is about one.")
         results = folder
     return study, results
+
+
+def _why_nothing(place: str, results: Path) -> str:
+    """Say why there is nothing to report in a place, and what to do."""
+    path, cure = Path(place), "`embedstore melting-point --out DIR` writes one"
+    above = next((parent for parent in path.parents if (parent / STUDY).is_file()), None)
+    if above is not None:
+        return f"{place} is a part of the study in {above}: give that folder."
+    if path.is_file():
+        return f"{place} is a file; the folder of a study, a store or a folder of results is wanted."
+    if not place or not (path.exists() or "://" in place):
+        return f"there is no {place!r}: the folder of a study ({cure}), a store or a folder of results is wanted."
+    if any((path / name).exists() for name in ("tables", "figures", "world.json")):
+        return (
+            f"{place} has a study that is not finished: {STUDY}, which is written last, is not there. Run the same "
+            "`embedstore melting-point` command again; it goes on from the store that the first run left."
+        )
+    return (
+        f"{place} is no folder of a finished study ({STUDY}), and neither it nor {results} has results. "
+        "`embedstore melting-point --out DIR` makes the one, `embedstore probe` the other."
+    )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analysis.drawing import MARKS, columns_of, finished, legend_height, offset, points_with_intervals, room_for
 from analysis.melting_point.data import PERMUTED, PROTEIN, TRUE, UNIFORM
 from analysis.melting_point.design import SPECIES
 from analysis.melting_point.inference import TOTAL, WITHIN
@@ -16,9 +17,6 @@ from embedstore.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-    from numpy.typing import NDArray
-
-MARKS = "osD^v"
 
 TERM_TITLES = {
     "d_species": "species\n(beside protein)",
@@ -29,6 +27,33 @@ TERM_TITLES = {
     "pair_local": "order of codons\n(without protein)",
 }
 """What figures call the terms of the partition."""
+
+_TITLES = {
+    "mean": "mean of all",
+    TRUE: "true codons",
+    PERMUTED: "permuted codons",
+    UNIFORM: "uniform codons",
+}
+
+
+def title_of(name: str) -> str:
+    """Return what figures call a prediction.
+
+    Parameters
+    ----------
+    name
+        What it was made from, as tables have it: parts joined by a plus sign.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> title_of("protein+species"), title_of("true")
+    ('protein + species', 'true codons')
+    """
+    return " + ".join(_TITLES.get(part, part) for part in name.split("+"))
 
 
 def plot_partition(table: pd.DataFrame, ax: Axes | None = None, *, measure: str = WITHIN) -> Axes:
@@ -57,51 +82,16 @@ def plot_partition(table: pd.DataFrame, ax: Axes | None = None, *, measure: str 
     rows = _of_measure(table, measure)
     terms = [name for name in TERM_TITLES if name in set(rows["contrast"])]
     terms = [name for name in terms if measure != WITHIN or name != "d_species"]
-    ax = ax or new_axes(6.5, 0.9 + 0.62 * len(terms))
     models = list(dict.fromkeys(rows["model"]))
+    ax = ax or new_axes(6.5, 0.9 + 0.62 * len(terms) * _rows(models) + legend_height(models, 6.5))
     for number, model in enumerate(models):
         own = rows[rows["model"] == model].set_index("contrast").reindex(terms)
-        place = -np.arange(len(terms)) + _offset(number, len(models))
-        _points(ax, own, place, number, model)
+        place = -np.arange(len(terms)) + offset(number, len(models))
+        points_with_intervals(ax, columns_of(own, "estimate", "low", "high"), place, number, model)
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_yticks(-np.arange(len(terms)), [TERM_TITLES[name] for name in terms], fontsize="small")
     ax.set(xlabel=f"gain of R2 {_about(measure)} (95 % interval)", ylim=(-len(terms) + 0.5, 0.5))
-    return _finished(ax)
-
-
-def _points(ax: Axes, rows: pd.DataFrame, place: np.ndarray, number: int, name: str) -> None:
-    """Draw estimates with intervals."""
-    value, low, high = (rows[column].to_numpy(np.float64) for column in ("estimate", "low", "high"))
-    points_with_intervals(ax, value, low, high, place, number, name)
-
-
-def points_with_intervals(
-    ax: Axes,
-    value: NDArray[np.float64],
-    low: NDArray[np.float64],
-    high: NDArray[np.float64],
-    place: NDArray[np.floating],
-    number: int,
-    name: str,
-) -> None:
-    """Draw numbers and their intervals, which need not contain them: percentiles of draws can lie to one side.
-
-    Parameters
-    ----------
-    ax
-        Where to draw.
-    value, low, high
-        (point,) numbers, and the ends of their intervals.
-    place
-        (point,) heights.
-    number
-        Which of several this is: it has a colour and a shape of its own.
-    name
-        In the legend; empty for none.
-    """
-    colour = SEQUENCE[number % len(SEQUENCE)]
-    ax.errorbar((low + high) / 2, place, xerr=(high - low) / 2, fmt="none", ecolor=colour, capsize=3, linewidth=1.2)
-    ax.plot(value, place, MARKS[number % 5], color=colour, markersize=5, label=name or None)
+    return finished(ax)
 
 
 def plot_window_curve(table: pd.DataFrame, ax: Axes | None = None, *, measure: str = WITHIN) -> Axes:
@@ -127,19 +117,23 @@ def plot_window_curve(table: pd.DataFrame, ax: Axes | None = None, *, measure: s
         There is nothing of that measure.
     """
     rows = _of_measure(table, measure)
-    ax = ax or new_axes(5.5, 3.4)
+    ax = ax or new_axes(5.5, 3.4 + legend_height(list(dict.fromkeys(rows["model"])), 5.5))
     widths = np.unique(rows["width"].to_numpy(np.float64))
     for number, (model, own) in enumerate(rows.groupby("model", sort=False)):
         ordered = own.sort_values("width")
         place = np.searchsorted(widths, ordered["width"].to_numpy(np.float64))
         colour = SEQUENCE[number % len(SEQUENCE)]
-        low, high = (ordered[name].to_numpy(np.float64) for name in ("low", "high"))
-        ax.plot(place, ordered["estimate"], f"-{MARKS[number % 5]}", color=colour, markersize=4, label=str(model))
+        low, high = columns_of(ordered, "low", "high")
+        ax.plot(
+            place, ordered["estimate"], f"-{MARKS[number % len(MARKS)]}", color=colour, markersize=4, label=str(model)
+        )
         ax.fill_between(place, low, high, color=colour, alpha=0.18, linewidth=0)
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set_xticks(range(len(widths)), ["all" if np.isinf(width) else f"{width:.0f}" for width in widths])
-    ax.set(xlabel="codons are permuted inside windows of so many", ylabel=f"loss of R2 {_about(measure)}")
-    return _finished(ax)
+    ax.set(
+        xlabel="width of the windows in which codons are permuted", ylabel=f"loss of R2 {_about(measure)} (95 % band)"
+    )
+    return finished(ax)
 
 
 def plot_total_and_within(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -157,23 +151,22 @@ def plot_total_and_within(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     matplotlib.axes.Axes
         A point whose R2 within species is below the axis stands at its left end, with its number.
     """
-    import pandas as pd
-
-    ax = ax or new_axes(6.5, 1.1 + 0.36 * len(table))
+    titles = [title_of(name) for name in table["name"]]
+    ax = ax or new_axes(6.5 + room_for(titles), 1.1 + 0.36 * len(table))
     place = -np.arange(len(table), dtype=np.float64)
     measures = ((TOTAL, ("r2", "low", "high")), (WITHIN, ("r2_within", "within_low", "within_high")))
     least = -0.5
     for number, (measure, columns) in enumerate(measures):
-        own = pd.DataFrame(dict(zip(("estimate", "low", "high"), (table[name] for name in columns), strict=True)))
-        shown = own.clip(lower=least)
-        _points(ax, shown, place - (number - 0.5) * 0.28, number, f"R2 {_about(measure)}")
-        for value, where in zip(own["estimate"], place - (number - 0.5) * 0.28, strict=True):
+        numbers, heights = columns_of(table, *columns), place - (number - 0.5) * 0.28
+        shown = [np.maximum(values, least) for values in numbers]
+        points_with_intervals(ax, shown, heights, number, f"R2 {_about(measure)}")
+        for value, where in zip(numbers[0], heights, strict=True):
             if value < least:
-                ax.text(least + 0.035, where, f"{value:.2f}", va="center", fontsize="x-small", color=SEQUENCE[number])
+                ax.text(least + 0.035, where, f"{value:.2f}", va="center", fontsize="x-small")
     ax.axvline(0, color="black", linewidth=0.8)
-    ax.set_yticks(place, table["name"].tolist(), fontsize="small")
+    ax.set_yticks(place, titles, fontsize="small")
     ax.set(xlabel="R2 on test samples (95 % interval)", xlim=(least - 0.05, 1), ylim=(-len(table) + 0.4, 0.6))
-    return _finished(ax)
+    return finished(ax)
 
 
 def plot_strategies(table: pd.DataFrame, ax: Axes | None = None, *, measure: str = WITHIN) -> Axes:
@@ -203,11 +196,12 @@ def plot_strategies(table: pd.DataFrame, ax: Axes | None = None, *, measure: str
     if not shown:
         raise InputError(f"the table has none of {', '.join(names)}: there is nothing to draw.")
     models = list(dict.fromkeys(table["model"]))
-    ax = ax or new_axes(5.5, 3.2)
+    # One name more: that of the line.
+    ax = ax or new_axes(5.5, 3.2 + legend_height([*models, "protein + species"], 5.5))
     width = 0.8 / len(models)
     for number, model in enumerate(models):
         own = table[table["model"] == model].set_index("name").reindex(shown)
-        value, low, high = (own[column].to_numpy(np.float64) for column in columns)
+        value, low, high = columns_of(own, *columns)
         place = np.arange(len(shown)) + (number - (len(models) - 1) / 2) * width
         hatch = ("", "//", "..", "xx")[number % 4]
         colour = SEQUENCE[number % len(SEQUENCE)]
@@ -216,11 +210,17 @@ def plot_strategies(table: pd.DataFrame, ax: Axes | None = None, *, measure: str
         ax.errorbar(place, middle, yerr=half, fmt="none", ecolor="black", capsize=3, linewidth=1)
     beside = table[table["name"] == PROTEIN_SPECIES]
     if len(beside):
-        ax.axhline(float(beside[columns[0]].iloc[0]), color=COLOURS["grey"], linestyle="--", label="protein + species")
+        ax.axhline(
+            float(beside[columns[0]].iloc[0]),
+            color=COLOURS["grey"],
+            linestyle="--",
+            label="protein + species",
+            linewidth=1.5,
+        )
     ax.axhline(0, color="black", linewidth=0.8)
-    ax.set_xticks(range(len(shown)), [name.replace("+", " + ") for name in shown])
-    ax.set(ylabel=f"R2 {_about(measure)}")
-    return _finished(ax)
+    ax.set_xticks(range(len(shown)), [title_of(name).replace(" + ", "\n+ ") for name in shown])
+    ax.set(ylabel=f"R2 {_about(measure)} (95 % interval)")
+    return finished(ax)
 
 
 SHOWN = (SPECIES, PROTEIN, PROTEIN_SPECIES, UNIFORM, PERMUTED, TRUE, *(f"{n}+{SPECIES}" for n in (PERMUTED, TRUE)))
@@ -239,13 +239,6 @@ def _about(measure: str) -> str:
     return "within species" if measure == WITHIN else "in total"
 
 
-def _offset(number: int, many: int) -> float:
-    """Return how far a model stands from the middle of its row."""
-    return ((many - 1) / 2 - number) * min(0.22, 0.7 / many)
-
-
-def _finished(ax: Axes) -> Axes:
-    """Put the legend above, and take away what says nothing."""
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize="small")
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax
+def _rows(models: list[str]) -> float:
+    """Return how much taller rows are that many models share."""
+    return max(1.0, 0.2 * len(models))

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from analysis.melting_point.figures import MARKS, points_with_intervals
+from analysis.drawing import (
+    MARKS,
+    bars_with_intervals,
+    columns_of,
+    finished,
+    number_beside,
+    offset,
+    points_with_intervals,
+    room_for,
+)
+from analysis.melting_point.figures import title_of
 from analysis.melting_point.transplant import ALL
 from analysis.melting_point.within import OVERALL
 from analysis.plots import COLOURS, SEQUENCE, new_axes
@@ -17,7 +28,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from matplotlib.axes import Axes
-    from numpy.typing import NDArray
 
 
 def plot_decodability(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -35,17 +45,15 @@ def plot_decodability(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     matplotlib.axes.Axes
     """
     ax = ax or new_axes(5.5, 1.1 + 0.42 * len(table))
-    place = -np.arange(len(table), dtype=np.float64)
-    value, low, high = _numbers(table, "accuracy", "low", "high")
-    ax.barh(place, value, height=0.6, color=COLOURS["blue"])
-    ax.errorbar((low + high) / 2, place, xerr=(high - low) / 2, fmt="none", ecolor="black", capsize=3, linewidth=1)
-    for where, number, end in zip(place.tolist(), value.tolist(), high.tolist(), strict=True):
-        ax.text(end + 0.015, where, f"{number:.2f}", va="center", fontsize="small")
+    numbers = columns_of(table, "accuracy", "low", "high")
+    place = bars_with_intervals(ax, numbers, COLOURS["blue"])
+    for height, *ends in zip(place.tolist(), *(values.tolist() for values in numbers), strict=True):
+        number_beside(ax, ends, height, "not known" if np.isnan(ends[0]) else f"{ends[0]:.2f}")
     guess = float(table["majority"].iloc[0])
     ax.axvline(guess, color=COLOURS["vermillion"], linestyle="--", label=f"most frequent species, {guess:.2f}")
-    ax.set_yticks(place, table["features"].tolist())
+    ax.set_yticks(place, [title_of(name) for name in table["features"]])
     ax.set(xlabel="accuracy of telling the species (95 % interval)", xlim=(0, 1.12))
-    return _finished(ax)
+    return finished(ax)
 
 
 def plot_erasure(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -64,24 +72,21 @@ def plot_erasure(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         One arrow per features, from before to after; the vertical line is the share of the most frequent species.
     """
     ax = ax or new_axes(5.5, 4)
+    for name, fill in (("as it is", "0.4"), ("species erased", "white")):
+        ax.plot([], [], "o", color="0.4", markersize=7, markerfacecolor=fill, label=name)
     for number, row in enumerate(table.to_dict("records")):
         colour = SEQUENCE[number % len(SEQUENCE)]
         begin = (row["accuracy_before"], row["r2_before"])
         end = (row["accuracy_after"], row["r2_after"])
         ax.annotate("", end, begin, arrowprops={"arrowstyle": "->", "color": colour, "linewidth": 1.4})
-        ax.plot(*begin, MARKS[number % 5], color=colour, markersize=7, label=row["features"])
-        ax.plot(*end, MARKS[number % 5], color=colour, markersize=7, markerfacecolor="white")
+        mark = MARKS[number % len(MARKS)]
+        ax.plot(*begin, mark, color=colour, markersize=7, label=title_of(row["features"]))
+        ax.plot(*end, mark, color=colour, markersize=7, markerfacecolor="white")
     guess = float(table["majority"].iloc[0])
     ax.axvline(guess, color="0.5", linestyle="--", linewidth=0.8)
     ax.axhline(0, color="black", linewidth=0.8)
-    ax.set(
-        xlabel="accuracy of telling the species",
-        ylabel="R2 of melting points, in total",
-        title="filled: as it is; open: species erased",
-        xlim=(0, 1.05),
-    )
-    ax.title.set_fontsize("small")
-    return _finished(ax, columns=4, above=1.07)
+    ax.set(xlabel="accuracy of telling the species", ylabel="R2 of melting points, in total", xlim=(0, 1.05))
+    return finished(ax)
 
 
 def plot_left_out(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -100,10 +105,10 @@ def plot_left_out(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         On the diagonal a model knows no more of a new species than the mean of the others; on the horizontal line it is
         right on average.
     """
-    ax = ax or new_axes(5, 4.6)
+    ax = ax or new_axes(6, 4.6)
     for number, (name, own) in enumerate(table.groupby("features", sort=False)):
-        colour = SEQUENCE[number % len(SEQUENCE)]
-        ax.plot(own["expected"], own["bias"], MARKS[number % 5], color=colour, markersize=6, alpha=0.8, label=str(name))
+        colour, mark = SEQUENCE[number % len(SEQUENCE)], MARKS[number % len(MARKS)]
+        ax.plot(own["expected"], own["bias"], mark, color=colour, markersize=6, alpha=0.8, label=title_of(str(name)))
     ends = np.array([table["expected"].min(), table["expected"].max()])
     ax.plot(ends, ends, color="0.5", linestyle="--", linewidth=0.9)
     ax.axhline(0, color="black", linewidth=0.8)
@@ -111,7 +116,7 @@ def plot_left_out(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         xlabel="mean of the other species less that of the one left out (°C)",
         ylabel="bias of predictions for it (°C)",
     )
-    return _finished(ax, columns=4)
+    return finished(ax)
 
 
 def plot_per_species(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -177,19 +182,19 @@ def plot_transplant(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         Where slopes are refused, the reason stands in their place.
     """
     rows = table.sort_values("donor", key=lambda names: names == ALL, kind="stable").reset_index(drop=True)
-    ax = ax or new_axes(5.5, 1.2 + 0.36 * len(rows))
+    ax = ax or new_axes(5.5 + room_for(rows["donor"]), 1.2 + 0.36 * len(rows))
     place = -np.arange(len(rows), dtype=np.float64)
-    value, low, high = _numbers(rows, "slope", "low", "high")
-    _points(ax, [value, low, high], place, 0, "")
+    numbers = columns_of(rows, "slope", "low", "high")
+    points_with_intervals(ax, numbers, place, 0, "")
     for line, name in ((0.0, "0: species not used"), (1.0, "1: species only")):
         ax.axvline(line, color="0.5", linestyle=":" if line else "--", linewidth=1, label=name)
-    if np.isnan(value).all():
-        reason = str(rows["note"].iloc[0]).replace(": ", ":\n").replace(", ", ",\n")
+    if np.isnan(numbers[0]).all():
+        reason = "\n".join(textwrap.wrap(str(rows["note"].iloc[0]), 34))
         ax.text(0.5, 0.5, reason, ha="center", va="center", transform=ax.transAxes, fontsize="small")
         ax.set_xlim(-0.2, 1.2)
     ax.set_yticks(place, ["all donors" if name == ALL else name for name in rows["donor"]], fontsize="small")
-    ax.set(xlabel="predicted change / difference of species means")
-    return _finished(ax)
+    ax.set(xlabel="predicted change / difference of species means", ylim=(-len(rows) + 0.5, 0.5))
+    return finished(ax)
 
 
 def plot_controls(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -209,63 +214,37 @@ def plot_controls(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """
     rows = table[table["features"].str.endswith("+species")]
     controls = list(dict.fromkeys(rows["control"]))
-    ax = ax or new_axes(6, 1.2 + 0.5 * len(controls))
     names = list(dict.fromkeys(rows["features"]))
+    ax = ax or new_axes(6 + room_for(controls), 1.2 + 0.5 * len(controls))
     for number, name in enumerate(names):
         own = rows[rows["features"] == name].set_index("control").reindex(controls)
-        place = -np.arange(len(controls)) + _offset(number, len(names))
-        _points(ax, _numbers(own, "r2_within", "within_low", "within_high"), place, number, name)
+        place = -np.arange(len(controls)) + offset(number, len(names))
+        numbers = columns_of(own, "r2_within", "within_low", "within_high")
+        points_with_intervals(ax, numbers, place, number, title_of(name))
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_yticks(-np.arange(len(controls)), controls, fontsize="small")
     ax.set(xlabel="R2 within species (95 % interval)")
-    reach = max(0.05, float(np.nanmax(np.abs(rows[["within_low", "within_high"]].to_numpy()))) * 1.1)
-    ax.set_xlim(-reach, reach)
-    return _finished(ax, columns=2)
+    reach = float(rows[["r2_within", "within_low", "within_high"]].abs().max().max())
+    # Without any number there is no reach either.
+    ax.set_xlim(*(np.array([-1.1, 1.1]) * np.nanmax([reach, 0.045])))
+    return finished(ax, most=2)
 
 
 def _forest(table: pd.DataFrame, value: str, by: str, label: str, ax: Axes | None) -> Axes:
     """Draw numbers of species with intervals, their mean below a line."""
     species = [name for name in dict.fromkeys(table["species"]) if name != OVERALL]
-    ax = ax or new_axes(6, 1.2 + 0.42 * (len(species) + 1))
-    place = -np.append(np.arange(len(species)), len(species) + 0.4)
     names = list(dict.fromkeys(table[by]))
+    ax = ax or new_axes(6 + room_for(species), 1.2 + 0.42 * (len(species) + 1))
+    place = -np.append(np.arange(len(species)), len(species) + 0.4)
     for number, name in enumerate(names):
         own = table[table[by] == name].set_index("species").reindex([*species, OVERALL])
-        where = place + _offset(number, len(names))
-        _points(ax, _numbers(own, value, "low", "high"), where, number, str(name))
+        where = place + offset(number, len(names))
+        points_with_intervals(ax, columns_of(own, value, "low", "high"), where, number, title_of(str(name)))
     ax.axvline(0, color="black", linewidth=0.8)
     ax.axhline(place[-1] + 0.7, color="0.7", linewidth=0.8)
     ax.set_yticks(place, [*species, OVERALL], fontsize="small")
     ax.set(xlabel=label)
-    return _finished(ax, columns=2)
-
-
-def _numbers(table: pd.DataFrame, *columns: str) -> list[NDArray[np.float64]]:
-    return [table[name].to_numpy(np.float64) for name in columns]
-
-
-def _points(
-    ax: Axes,
-    numbers: list[NDArray[np.float64]],
-    place: NDArray[np.floating],
-    number: int,
-    name: str,
-) -> None:
-    """Draw numbers with lower and upper ends in a colour and shape of their own."""
-    value, low, high = numbers
-    points_with_intervals(ax, value, low, high, place, number, name)
-
-
-def _offset(number: int, many: int) -> float:
-    """Return how far one of several stands from the middle of its row."""
-    return ((many - 1) / 2 - number) * min(0.22, 0.7 / many)
-
-
-def _finished(ax: Axes, *, columns: int = 3, above: float = 1.0) -> Axes:
-    """Put the legend above, and take away what says nothing."""
-    ax.legend(loc="lower left", bbox_to_anchor=(0, above), ncols=columns, frameon=False, fontsize="small")
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax
+    return finished(ax, most=2)
 
 
 class SpeciesFigure(NamedTuple):

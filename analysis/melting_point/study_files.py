@@ -19,7 +19,7 @@ from analysis.melting_point.species_figures import SPECIES_FIGURES
 from analysis.melting_point.study import CAPTIONS, Study
 from analysis.melting_point.verdict import NOTE, RULE, Verdict
 from embedstore.errors import CorruptError, InputError, NotInStoreError
-from probes.results import write_atomically
+from embedstore.outputs import check_folder, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,11 +90,9 @@ def check_out(out: str | Path, source: dict[str, Any]) -> None:
     Raises
     ------
     InputError
-        It is a file, or its study was made from something else.
+        It is a file or may not be written to, or its study was made from something else.
     """
-    folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file; a study is written to a folder.")
+    folder = check_folder(out, option="the folder of a study (--out)")
     try:
         record = dict(json.loads((folder / STUDY_FILE).read_text(encoding="utf-8")))
         former = dict(record.get("source") or {})
@@ -162,30 +160,41 @@ def _draw(study: Study, folder: Path) -> dict[str, str]:
     tables, first = study.tables, str(study.tables["scores"]["model"].iloc[0])
     shown = tables["scores"][tables["scores"]["model"] == first].set_index("name")
     shown = shown.reindex([name for name in SHOWN if name in shown.index]).reset_index()
-    wanted = {
-        "total_and_within": _Figure(
-            f"R2 in total and within species ({first}); what lies further left has its number beside it.",
-            shown,
-            plot_total_and_within,
-        )
-    }
+    wanted = {"total_and_within": _Figure(_CAPTIONS["total_and_within"], shown, plot_total_and_within)}
     for measure, where in zip(MEASURES, ("within species", "in total"), strict=True):
         bars, terms = partial(plot_strategies, measure=measure), partial(plot_partition, measure=measure)
-        caption = f"R2 {where} under each codon strategy, species beside the embedding."
-        wanted[f"partition_{measure}"] = _Figure(f"What each part adds to R2 {where}.", tables["partition"], terms)
-        wanted[f"strategies_{measure}"] = _Figure(caption, tables["scores"], bars)
+        for name, table, draw in (("partition", "partition", terms), ("strategies", "scores", bars)):
+            caption = _CAPTIONS[name].format(where=where)
+            wanted[f"{name}_{measure}"] = _Figure(caption, tables[table], draw)
     if len(tables["window_curve"]):
-        caption = "R2 within species lost by permuting codons in windows."
-        wanted["window_curve"] = _Figure(caption, tables["window_curve"], plot_window_curve)
+        wanted["window_curve"] = _Figure(_CAPTIONS["window_curve"], tables["window_curve"], plot_window_curve)
     for one in SPECIES_FIGURES:
         if one.table in tables and len(tables[one.table]):
             own = tables[one.table][tables[one.table]["model"] == first].drop(columns="model").reset_index(drop=True)
-            wanted[one.table] = _Figure(f"{one.caption} Model: {first}.", own, one.draw)
+            wanted[one.table] = _Figure(one.caption, own, one.draw)
+    of_one = {"total_and_within", *(one.table for one in SPECIES_FIGURES)}
+    train, test = (int(study.settings[name]) for name in ("train", "test"))
+    # Codon usage needs no prediction, so its correlations are of all samples.
+    many = {name: f"{train + test:,} samples" if name == "usage" else f"{test:,} test samples" for name in wanted}
+    notes = {name: f"Model: {first}; n = {many[name]}." if name in of_one else f"n = {many[name]}." for name in wanted}
     for name, each in wanted.items():
         figure = cast("Figure", each.draw(each.table).figure)
         save_figure(figure, folder / f"{name}.png", each.table)
         plt.close(figure)
-    return {name: each.caption for name, each in wanted.items()}
+    return {name: f"{each.caption} {notes[name]}" for name, each in wanted.items()}
+
+
+_CAPTIONS = {
+    "total_and_within": "R2 of melting points predicted from each input. In total it rewards knowing the species; "
+    "within species their mean has 0, and an input that does not know them lies below. What lies further left than the "
+    "axis has its number beside it.",
+    "partition": "What each part adds to R2 {where}; one whose interval holds 0 adds nothing that these samples show.",
+    "strategies": "R2 {where} with true, permuted and uniform codons, species beside the embedding. Equal bars: order "
+    "and usage of codons say nothing beyond amino acids and species. Dashed: protein and species, without codons.",
+    "window_curve": "R2 within species lost when codons are permuted inside windows, species beside the embedding. "
+    "Where their order matters, the loss rises smoothly from 0; a band that holds 0 shows no loss.",
+}
+"""What can be seen in the figures of all models, and in that of total R2."""
 
 
 class _Figure(NamedTuple):

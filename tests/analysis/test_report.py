@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import re
 import shlex
@@ -15,11 +16,15 @@ from matplotlib.figure import Figure
 from pages_read import named, read
 
 from analysis.melting_point.species_figures import SPECIES_FIGURES, plot_codon_bias, plot_transplant
-from analysis.report import find_sources, read_study_folder, report_page, study_results, write_report
+from analysis.report import find_sources, read_study_folder, report_page, write_report
+from analysis.report_figures import plot_inputs
+from analysis.report_paper import study_results
+from analysis.report_tables import evidence_by_model, readable
 from embedstore.cli import main
-from embedstore.errors import CorruptError, InputError
+from embedstore.errors import CorruptError, DiskSpaceError, InputError
 
 PAGE = (Path(__file__).parents[2] / "docs" / "report.md").read_text()
+OURS = "Ours beside Boshar et al. 2024, and whether the published number lies inside our interval."
 HOSTILE = '<script>alert("x")</script> & <b>'
 NT, ESM2 = "nt_v2_500m_multi_species", "esm2_650m"
 
@@ -66,6 +71,8 @@ def tables(models=(NT, "dnabert2")) -> dict[str, pd.DataFrame]:
                 made["usage"].append({"model": model, **row, **interval(0.1)})
         for donor in ("all", "yeast"):
             made["transplant"].append({"model": model, "donor": donor, "slope": 0.8, **interval(0.8), "note": ""})
+    made["partition"] = [{"model": NT, "contrast": "d_local", "measure": "within", "estimate": 0.1, **interval(0.1)}]
+    made["samples"] = [{"species": "yeast", "train": 100, "test": 50}]
     made["evidence"] = [{"model": NT, "criterion": "d_local > 0", "estimate": 0.001, "holds": False}]
     return {name: pd.DataFrame(rows) for name, rows in made.items()}
 
@@ -78,7 +85,8 @@ def write_folder(folder, *, source=None, verdict="Species only: nothing else.", 
         frame.to_csv(folder / "tables" / f"{name}.csv", index=False)
     figure = Figure(figsize=(1, 1))
     figure.subplots().plot([0, 1])
-    figure.savefig(folder / "figures" / "partition.png", dpi=20)
+    for name in ("partition_within", "mine"):
+        figure.savefig(folder / "figures" / f"{name}.png", dpi=20)
     record = {
         "kind": "melting_point_study",
         "conclusion": "species only",
@@ -95,7 +103,10 @@ def write_folder(folder, *, source=None, verdict="Species only: nothing else.", 
         },
         "source": {"store": "s.zarr", "task": "melting_point"} if source is None else source,
         "tables": {name: {"file": f"tables/{name}.csv", "caption": f"About {name}."} for name in frames},
-        "figures": {"partition": {"file": "figures/partition.png", "caption": "Terms < all"}},
+        "figures": {
+            "mine": {"file": "figures/mine.png", "caption": "A figure of my own"},
+            "partition": {"file": "figures/partition_within.png", "caption": "Terms < all"},
+        },
         "missing": {"conditions": "the study has no column run or condition"},
     }
     (folder / "study.json").write_text(json.dumps(record))
@@ -123,22 +134,34 @@ def results() -> pd.DataFrame:
 
 
 def test_a_report_of_a_study(folder, tmp_path):
-    path = write_report(tmp_path / "new" / "report.html", study=read_study_folder(folder))
+    path = write_report(tmp_path / "report.html", study=read_study_folder(folder))
     html = path.read_text(encoding="utf-8")
     found = read(html)
     texts = found.text
-    sections = ["Verdict: species only", "Figures", "Tables", "Not in this study", "Beside the paper"]
+    sections = [
+        "What each part adds",
+        "Controls",
+        "Other figures and tables",
+        "Not in this study",
+        "Beside the paper",
+        "Files",
+    ]
     assert all(texts.count(name) == 2 for name in sections)  # once in the contents
-    assert "Species only: nothing else." in texts
+    # The answer and what it rests on stand above the contents.
+    first = texts[: texts.index("Contents")]
+    assert [name in first for name in ("Verdict: species only", "Species only: nothing else.")] == [True, True]
+    assert "no: +0.001" in first
+    assert "d_local lower CI > 0" in first
     assert "conditions: the study has no column run or condition" in texts
     assert any("0.740" in text for text in texts)
     assert any("1,000 training and 500 test samples of 13 species" in text for text in texts)
     pictures = named(found, "img")
-    assert len(pictures) == 1
+    assert len(pictures) == 2
     for picture in pictures:
         assert base64.b64decode(picture["src"].partition(",")[2]).startswith(b"\x89PNG")
         assert picture["alt"]
-    assert pictures[0]["alt"] == "Terms < all"
+    said = "Figure: Terms < all. Its numbers are in the file partition_within.csv of the study."
+    assert pictures[0]["alt"] == said
     assert "http" not in html.replace("http-equiv", "")
     assert not [tag for tag, _ in found.elements if tag in ("script", "link", "iframe")]
     # Every contradiction of the paper, and its two tables.
@@ -157,7 +180,7 @@ def test_ours_beside_the_paper_only_where_the_data_is_the_same_kind(folder, tmp_
         ["melting_point", "dnabert2", ""],
     ]
     found = read(report_page(study=study))
-    assert "Ours beside Boshar et al. 2024: published is theirs, value ours." in found.text
+    assert OURS in found.text
     write_folder(tmp_path / "world", source={"world": "mixed"})
     simulated = read_study_folder(tmp_path / "world")
     assert study_results(simulated).empty
@@ -171,18 +194,19 @@ def test_ours_beside_the_paper_only_where_the_data_is_the_same_kind(folder, tmp_
 def test_texts_of_a_study_are_shown_and_not_obeyed(tmp_path):
     write_folder(tmp_path / "study", verdict=HOSTILE)
     study = read_study_folder(tmp_path / "study")
-    frame = study.tables["evidence"].assign(criterion=HOSTILE)
-    study = study._replace(tables={**study.tables, "evidence": frame}, captions={**study.captions, "evidence": HOSTILE})
+    frame = study.tables["evidence"].assign(criterion=HOSTILE, model=HOSTILE)
+    study = study._replace(tables={**study.tables, "evidence": frame}, captions={**study.captions, "controls": HOSTILE})
     html = report_page(study=study, title=HOSTILE)
     assert "<script" not in html
-    assert read(html).text.count(HOSTILE) == 5
+    # Title twice, the verdict, a criterion, a model, a caption.
+    assert read(html).text.count(HOSTILE) == 6
 
 
 def test_a_report_of_results(tmp_path):
     found = read(report_page(results=results()))
     assert "Results" in found.text
     assert any("0.750 [0.700, 0.800]" in text or "0.750" in text for text in found.text)
-    assert "Ours beside Boshar et al. 2024: published is theirs, value ours." in found.text
+    assert OURS in found.text
     other = results().assign(task="gene_finding", record="gene_finding", metric="mcc")
     found = read(report_page(results=other))
     assert not any("Boshar" in text for text in found.text)
@@ -191,19 +215,52 @@ def test_a_report_of_results(tmp_path):
 def test_a_report_needs_something_and_a_name(folder, tmp_path):
     with pytest.raises(InputError, match="there is nothing to report"):
         report_page()
-    with pytest.raises(InputError, match=r"a report is a page of HTML; name it report\.html"):
-        write_report(tmp_path / "report.pdf", study=read_study_folder(folder))
     (tmp_path / "report.html").mkdir()
-    with pytest.raises(InputError, match=r"report\.html is a folder; a report is a file"):
+    (tmp_path / "file").touch()
+    study = read_study_folder(folder)
+    for name, message in {
+        "report.pdf": r"report\.pdf: the name must end in one of \.html, \.htm",
+        "report.html": r"report\.html is a folder; a file is wanted",
+        "missing/report.html": r"there is no folder .*missing\. Make it",
+        "file/report.html": r"file is a file, and a folder is wanted there",
+    }.items():
+        with pytest.raises(InputError, match=rf"^the report \(--out\) .*{message}"):
+            write_report(tmp_path / name, study=study)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "report.html", "study"]
+
+
+def test_a_folder_without_permission(folder, tmp_path, monkeypatch):
+    """Whoever runs the tests may be allowed everything."""
+    monkeypatch.setattr("embedstore.outputs.os.access", lambda *_: False)
+    with pytest.raises(InputError, match="you have no permission to write into"):
         write_report(tmp_path / "report.html", study=read_study_folder(folder))
+
+
+def test_a_report_is_replaced_whole_or_not_at_all(folder, tmp_path, monkeypatch):
+    out = tmp_path / "report.html"
+    out.write_text("the former one")
+    study = read_study_folder(folder)
+
+    def full(self, data):
+        with self.open("wb") as file:
+            file.write(data[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        with pytest.raises(DiskSpaceError, match=r"report\.html: the disk is full"):
+            write_report(out, study=study)
+    assert out.read_text() == "the former one"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "study"]
+    write_report(out, study=study)
+    assert out.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
 def test_damaged_studies_are_refused(folder, tmp_path):
     with pytest.raises(InputError, match="has no study.json, so it is not the folder of a finished study"):
         read_study_folder(tmp_path)
-    (folder / "figures" / "partition.png").unlink()
-    with pytest.raises(CorruptError, match=r"names figures that are not there: .*partition\.png"):
+    (folder / "figures" / "mine.png").unlink()
+    with pytest.raises(CorruptError, match=r"names figures that are not there: .*mine\.png"):
         read_study_folder(folder)
     (folder / "tables" / "scores.csv").unlink()
     with pytest.raises(CorruptError, match=r"study\.json: the study cannot be read .*scores\.csv"):
@@ -226,8 +283,26 @@ def test_places(folder, tmp_path):
         find_sources([str(folder), str(folder)])
     with pytest.raises(InputError, match="both hold results"):
         find_sources([str(tmp_path / "s.zarr"), str(tmp_path / "s.results")])
-    with pytest.raises(InputError, match="no folder of a finished study .*and neither it nor .*has results"):
-        find_sources([str(tmp_path / "other.zarr")])
+
+
+def test_places_that_have_nothing(folder, tmp_path):
+    """Each says what is there instead, and what to do."""
+    for name in ("empty", "half/tables"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "file").touch()
+    for place, message in {
+        str(tmp_path / "empty"): "empty is no folder of a finished study .*and neither it nor .*has results",
+        "s3://bucket/x.zarr": "neither it nor x.results has results",
+        str(tmp_path / "other.zarr"): r"there is no '.*other\.zarr': the folder of a study .* is wanted",
+        "": "there is no '': ",
+        str(tmp_path / "file"): "file is a file; the folder of a study, a store or a folder of results is wanted",
+        str(tmp_path / "half"): "half has a study that is not finished.* Run the same .* again",
+        str(folder / "tables"): "tables is a part of the study in .*study: give that folder",
+        str(folder / "study.json"): r"study\.json is a part of the study in",
+    }.items():
+        with pytest.raises(InputError, match=message) as caught:
+            find_sources([place])
+        assert "\n" not in str(caught.value)
 
 
 def test_the_command(folder, tmp_path, capsys):
@@ -238,7 +313,10 @@ def test_the_command(folder, tmp_path, capsys):
     assert str(out) in said
     assert "Mine" in read(out.read_text(encoding="utf-8")).text
     assert main(["report", str(tmp_path / "nothing.zarr"), "--out", str(out)]) != 0
-    assert "no folder of a finished study" in capsys.readouterr().err
+    assert "there is no" in capsys.readouterr().err
+    # The name is looked at before anything is read.
+    assert main(["report", str(tmp_path / "nothing.zarr"), "--out", str(out / "x.html")]) != 0
+    assert "report.html is a file, and a folder is wanted there" in capsys.readouterr().err
 
 
 def test_the_page_about_reports(folder, tmp_path, monkeypatch, capsys):
@@ -258,8 +336,128 @@ def test_the_page_about_reports(folder, tmp_path, monkeypatch, capsys):
     parts = set(read(Path("report.html").read_text(encoding="utf-8")).text)
     rows = [line.split("|")[1].strip() for line in PAGE.splitlines() if line.startswith("| ")][2:]
     missing = [name for name in rows if name not in parts]
-    assert missing == ["Verdict", "Samples and baselines"]  # the first goes on with its conclusion
+    assert missing == ["Verdict"]  # which goes on with its conclusion
     exec(next(text for kind, text in blocks if kind == "python"), {})
+
+
+# ---- tables as they are read ------------------------------------------------------------------------
+
+
+def test_a_table_as_it_is_read():
+    table = pd.DataFrame(
+        {
+            "model": ["a", "a", "b", "b"],
+            "contrast": ["d_comp", "d_local"] * 2,
+            "measure": "within",
+            "estimate": [0.1, -0.25, 0.3, 0.4],
+            "low": [0.0, -0.5, np.nan, 0.3],
+            "high": [0.2, 0.5, 0.4, np.nan],
+            "p_holm": [0.00012, 1.0, np.nan, 0.05],
+            "seeds": 5,
+        }
+    )
+    found = readable("partition", table)
+    assert list(found) == ["model", "measure", "difference", "gain of R2", "95 % interval", "p (Holm)"]
+    # The models of one term stand side by side.
+    assert found["model"].tolist() == ["a", "b", "a", "b"]
+    assert found["difference"].tolist()[::2] == ["codon usage within species (d_comp)", "order of codons (d_local)"]
+    assert found["gain of R2"].tolist() == [0.1, 0.3, -0.25, 0.4]
+    less = "\N{MINUS SIGN}"
+    assert found["95 % interval"].tolist() == ["[0.000, 0.200]", "", f"[{less}0.500, 0.500]", ""]
+    assert found["p (Holm)"].tolist() == ["< 0.001", "\N{EN DASH}", "1.000", "0.050"]
+    assert readable("mine", table) is table
+
+
+def test_widths_counts_and_empty_columns_of_tables():
+    curve = pd.DataFrame({"model": "m", "measure": "total", "width": [2.0, np.inf], "estimate": [0.0, 0.1], "p": 1.0})
+    assert readable("window_curve", curve)["width (codons)"].tolist() == ["2", "whole sequence"]
+    species = pd.DataFrame(
+        {"species": ["yeast", "all"], "n": [1234.0, np.nan], "i2": np.nan, "features": "true+species"}
+    )
+    found = readable("by_species", species.assign(spearman=0.5))
+    assert list(found) == ["input", "species", "test samples", "Spearman"]
+    assert found["test samples"].tolist() == ["1,234", ""]
+    assert found["input"].tolist() == ["true codons + species"] * 2
+
+
+@pytest.mark.parametrize("one", SPECIES_FIGURES, ids=lambda one: one.table)
+def test_every_table_of_species_has_titles_for_its_numbers(one):
+    table = tables()[one.table]
+    found = readable(one.table, table)
+    assert len(found) == len(table)
+    assert not [name for name in found if "_" in name]
+
+
+def test_evidence_has_a_column_for_each_model():
+    rows = [
+        ("a", "d_local > 0", 0.1, 0.05, 0.2, "lower end above 0", True),
+        ("a", "loss begins near 0", 0.01, -0.1, 0.1, "below 0.5 of the whole loss, 0.310", True),
+        ("b", "d_local > 0", -0.1, -0.2, 0.0, "lower end above 0", False),
+        ("b", "loss begins near 0", np.nan, np.nan, np.nan, "below 0.5 of the whole loss, 0.000", False),
+    ]
+    names = ["model", "criterion", "estimate", "low", "high", "wanted", "holds"]
+    found = evidence_by_model(pd.DataFrame(rows, columns=names))
+    less = "\N{MINUS SIGN}"
+    assert found.to_numpy().tolist() == [
+        ["order of codons (d_local) adds", "yes: +0.100 [0.050, 0.200]", f"no: {less}0.100 [{less}0.200, 0.000]",
+         "lower end above 0"],
+        ["loss begins near 0", f"yes: +0.010 [{less}0.100, 0.100]", "no", "below 0.5 of the whole loss"],
+    ]  # fmt: skip
+
+
+def test_numbers_at_the_end_of_a_verdict_stand_in_its_table(tmp_path):
+    write_folder(tmp_path / "study", verdict=f"Species only: nothing. {NT}: d_local +0.001 [-0.1, +0.1].")
+    first = read(report_page(study=read_study_folder(tmp_path / "study"))).text
+    assert "Species only: nothing." in first
+
+
+def test_what_a_report_says_of_its_study(folder):
+    study = read_study_folder(folder)
+    said = "1,000 training and 500 test samples of 13 species."
+    for settings, end in (
+        ({"train": 1000, "test": 500, "species": 13, "models": [NT], "protein_model": ESM2},
+         f"{said} Coding sequences: {NT}; proteins: {ESM2}."),
+        ({"train": 1000, "test": 500, "species": 13}, said),
+        ({}, "Task 'melting_point' of s.zarr."),
+    ):  # fmt: skip
+        texts = read(report_page(study=study._replace(record={**study.record, "settings": settings}))).text
+        assert [text.endswith(end) for text in texts if text.startswith("Written by embedstore")] == [True]
+
+
+def test_results_of_several_inputs_are_drawn(monkeypatch):
+    names = ("stability", "stability.protein", "stability.uniform.seed0", "stability.uniform.seed1")
+    rows = pd.concat([results().assign(task=name) for name in names], ignore_index=True)
+    found = read(report_page(results=rows))
+    assert len(named(found, "img")) == 1
+    assert any(
+        "Spearman by what the models were given" in text and "n = 100 test samples" in text for text in found.text
+    )
+    # Another probe is another line, and no part of the mean.
+    other = pd.concat([rows, rows.assign(probe="ridge", value=0.1)], ignore_index=True)
+    drawn: list[pd.DataFrame] = []
+
+    def kept(table, **options):
+        drawn.append(table)
+        return plot_inputs(table, **options)
+
+    monkeypatch.setattr("analysis.report_figures.plot_inputs", kept)
+    report_page(results=other)
+    assert drawn[0].groupby("name")["value"].agg(["min", "max"]).to_dict("index") == {
+        f"{NT}, ia3": {"min": 0.75, "max": 0.75},
+        f"{NT}, ridge": {"min": 0.1, "max": 0.1},
+    }
+    # More tasks than fit side by side stand below each other.
+    many = pd.concat([rows, results().assign(task="stability.uniform.seed2")], ignore_index=True)
+    assert "task" in read(report_page(results=many)).text
+    assert not named(read(report_page(results=results())), "img")
+
+
+def test_inputs_are_drawn_with_proteins_first():
+    table = pd.DataFrame({"input": ["uniform", "true", "protein"], "name": "m", "value": [0.1, 0.2, 0.3]})
+    ax = plot_inputs(table.assign(low=0.0, high=0.4), Figure().subplots())
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["protein", "true codons", "uniform codons"]
+    points = next(line for line in ax.lines if line.get_label() == "m")
+    assert points.get_xdata().tolist() == [0.3, 0.2, 0.1]
 
 
 # ---- figures of species --------------------------------------------------------------------------
@@ -288,6 +486,6 @@ def test_points_are_where_the_numbers_are(one):
 def test_refused_slopes_say_why():
     table = tables((NT,))["transplant"].assign(slope=np.nan, low=np.nan, high=np.nan, note="no slope: too alike")
     ax = plot_transplant(table, Figure().subplots())
-    assert [text.get_text() for text in ax.texts] == ["no slope:\ntoo alike"]
+    assert [text.get_text() for text in ax.texts] == ["no slope: too alike"]
     with pytest.raises(InputError, match="nothing is held fixed as 'x'; there are species, amino acids"):
         plot_codon_bias(tables((NT,))["usage"], fixed="x")

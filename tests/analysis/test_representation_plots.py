@@ -41,7 +41,7 @@ def test_a_map_coloured_by_a_number_has_its_values() -> None:
     np.testing.assert_allclose(drawn.get_array(), table["gc"])
     assert fig.axes[1].get_ylabel() == "GC content"
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("principal component 1 (50%)", "principal component 2 (25%)")
-    assert ax.get_title() == "t, m"
+    assert ax.get_title(loc="left") == "t, m"
 
 
 def test_a_map_coloured_by_species_names_them_by_frequency() -> None:
