@@ -22,7 +22,9 @@ def add_demo(commands: argparse._SubParsersAction[Any]) -> None:
         What ``ArgumentParser.add_subparsers`` gave.
     """
     text = "show the whole way on a simulated genome: pretrain, embed, probe, score variants, draw"
-    parser = commands.add_parser("demo", help=text, description=f"{text}; a second run uses what the first one left")
+    description = f"{text}; a second run uses what the first one left"
+    example = "Example: embedstore demo --out demo"
+    parser = commands.add_parser("demo", help=text, description=description, epilog=example)
     parser.add_argument("--out", default="demo", metavar="DIR", help="folder for everything (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of genome and model (default: %(default)s)")
     parser.add_argument(

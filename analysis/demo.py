@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from embedstore.errors import InputError
+from embedstore.outputs import check_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,7 +114,7 @@ def run_demo(
     # Checked before anything is written, so that a slip does not leave a folder of other settings.
     if (minutes is None) == (steps is None) or not 0 < (minutes or steps or 0) < float("inf"):
         raise InputError(f"minutes={minutes}, steps={steps}: give one of them, above 0, or neither.")
-    folder = Path(out)
+    folder = check_folder(out, option="the folder of the demonstration (--out)")
     sim = simulate_genome(length, seed=seed)
     _write_inputs(folder, sim, {"seed": seed, "length": length, "steps": steps, "minutes": minutes})
     run = pretrain(
@@ -306,9 +307,10 @@ def _draw_mcc(folder: Path, gene_finding: pd.DataFrame) -> Path:
 def _draw_variants(folder: Path, scores: pd.DataFrame) -> Path:
     """Draw the scores of the variants."""
     from analysis.plots import save_figure
-    from analysis.variant_plots import plot_roc, plot_score_distributions
+    from analysis.variant_distributions import plot_score_distributions
+    from analysis.variant_plots import plot_roc
 
-    figure = _new_figure(9.5, 4)
+    figure = _new_figure(12, 4)
     left, right = figure.subplots(1, 2)
     plot_roc(scores, left, controls=True)
     plot_score_distributions(scores, right)

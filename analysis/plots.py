@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedstore.errors import InputError
+from embedstore.outputs import written_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -241,8 +242,10 @@ def save_figure(figure: Figure, path: str | Path, table: pd.DataFrame) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    table.to_csv(path.with_suffix(".csv"), index=False)
+    with written_whole(path.with_suffix(".csv")) as part:  # first: a picture that is there has its numbers
+        table.to_csv(part, index=False)
+    with written_whole(path) as part:
+        figure.savefig(part, dpi=150)
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,8 +27,10 @@ def add_represent(commands: argparse._SubParsersAction[Any]) -> None:
     from embedstore.arguments import add_store_argument
 
     text = "study the space that a model makes of a task: GC content in it, maps, neighbours, similarity of models"
-    parser = commands.add_parser("represent", help=text, description=f"{text}. Tables and figures go to a folder.")
-    parser.add_argument("task", help="name of the task in the store")
+    description = f"{text}. Tables and figures go to a folder."
+    example = "Example: embedstore represent gene_finding --model lm onehot --store store.zarr --out pictures"
+    parser = commands.add_parser("represent", help=text, description=description, epilog=example)
+    parser.add_argument("task", metavar="TASK", help="name of the task in the store")
     parser.add_argument("--model", nargs="+", required=True, metavar="M", help="embeddings, or onehot, kmer3, gc, ...")
     add_store_argument(parser)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for tables (CSV) and figures (PNG)")
@@ -57,9 +58,10 @@ def _represent(arguments: argparse.Namespace) -> int:
     from matplotlib import pyplot as plt
 
     from analysis.plots import save_figure
+    from embedstore.outputs import check_folder
     from embedstore.store import open_store
 
-    out, store = Path(arguments.out), open_store(arguments.store)
+    out, store = check_folder(arguments.out), open_store(arguments.store)
     _check(store, arguments)
     for name, table, ax in _drawn(store, arguments):
         figure: Any = ax.figure
@@ -78,8 +80,6 @@ def _check(store: Store, arguments: argparse.Namespace) -> None:
     from probes.reading import open_rows
 
     check_seed(arguments.seed)
-    if Path(arguments.out).is_file():
-        raise InputError(f"--out {arguments.out} is a file; a folder for tables and figures is wanted.")
     window, longest = arguments.window, int(store.lengths(arguments.task).max())
     dna = store.record(arguments.task).alphabet == "dna"
     if not dna and (window is not None or arguments.group is not None):

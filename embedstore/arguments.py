@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from embedstore.errors import InputError, did_you_mean
 from embedstore.models.precision import Precision, default_precision
+from embedstore.outputs import check_folder
 
 if TYPE_CHECKING:
     import argparse
@@ -18,6 +19,28 @@ if TYPE_CHECKING:
 def add_store_argument(parser: argparse.ArgumentParser) -> None:
     """Add ``--store``."""
     parser.add_argument("--store", default="store.zarr", metavar="S", help="path or URL (default: %(default)s)")
+
+
+def checked_store(path: str) -> str:
+    """Return where a store is, or is to be made, if it is no folder of this machine or can be one.
+
+    Parameters
+    ----------
+    path
+        What ``--store`` names.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    InputError
+        It, or what it would lie in, is a file, or may not be written to.
+    """
+    if "://" not in path and not Path(path).is_dir() and not Path(path).is_file():
+        check_folder(path, option="--store")
+    return path
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,8 +102,15 @@ def add_keeping_arguments(parser: argparse.ArgumentParser) -> None:
         default="forward",
         help="both: the mean, at each nucleotide, of the sequence and its reverse complement (default: %(default)s)",
     )
-    parser.add_argument("--resolution", choices=("token", "nucleotide"), default="token", help="what a stored row is")
-    parser.add_argument("--dtype", choices=("float16", "float32"), default="float16")
+    parser.add_argument(
+        "--resolution",
+        choices=("token", "nucleotide"),
+        default="token",
+        help="what a stored row is (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--dtype", choices=("float16", "float32"), default="float16", help="of stored rows (default: %(default)s)"
+    )
 
 
 def keeping(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -168,7 +198,8 @@ def load_task(arguments: argparse.Namespace) -> Task | None:
         return None
     for name, file in given.items():
         if name != "record" and not Path(file).is_file():
-            raise InputError(f"--{name}: there is no file {file}.")
+            wrong = f"{file} is a folder" if Path(file).is_dir() else f"there is no file {file}"
+            raise InputError(f"--{name}: {wrong}.")
     options = {"name": arguments.task, "other_letters": arguments.other_letters}
     own = {**options, "alphabet": arguments.alphabet}
     kinds = sorted(given.keys() - {"record"})

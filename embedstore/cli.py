@@ -23,6 +23,7 @@ from embedstore.arguments import (
     add_keeping_arguments,
     add_model_arguments,
     add_store_argument,
+    checked_store,
     keeping,
     load_model,
     load_task,
@@ -112,6 +113,15 @@ def main(argv: list[str] | None = None) -> int:
         cure = " `pip install 'embedstore[all]'` brings all packages." if isinstance(error, ImportError) else ""
         print(f"embedstore: {error}{cure}", file=sys.stderr)
         return 3 if isinstance(error, CorruptError) else 1
+    except (MemoryError, RuntimeError) as error:
+        if arguments.debug or not _no_memory(error):
+            raise
+        print(
+            f"embedstore: there is not enough memory: {' '.join(str(error).split())}. A smaller model, batch or window "
+            "needs less.",
+            file=sys.stderr,
+        )
+        return 1
     except (KeyboardInterrupt, _Terminated) as stop:
         what, code = ("stopped", 130) if isinstance(stop, KeyboardInterrupt) else ("terminated", 143)
         print(
@@ -120,6 +130,12 @@ def main(argv: list[str] | None = None) -> int:
         return code
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _no_memory(error: Exception) -> bool:
+    """Tell whether memory is exhausted, without loading torch, which has no class of its own for that on a CPU."""
+    said = "allocate memory" in str(error) or "not enough memory" in str(error)
+    return said or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def _terminate(*_: object) -> NoReturn:
@@ -135,8 +151,9 @@ def _add_store_commands(commands: argparse._SubParsersAction[Any]) -> None:
         ("verify", "read everything and check every digest; exit code 3 on damage", _verify),
         ("repair", "remove damaged and unfinished blocks and stray files, so that `embed` redoes them", _repair),
     ):
-        parser = commands.add_parser(name, help=text, description=text)
-        parser.add_argument("store", metavar="STORE")
+        example = f"Example: embedstore {name} store.zarr"
+        parser = commands.add_parser(name, help=text, description=text, epilog=example)
+        parser.add_argument("store", metavar="STORE", help="path or URL of the store")
         if name == "info":
             parser.add_argument("--json", action="store_true", help="everything, for programs")
         parser.set_defaults(run=run)
@@ -184,14 +201,19 @@ def _repair(arguments: argparse.Namespace) -> int:
 
 
 def _add_embed(commands: argparse._SubParsersAction[Any], name: str, text: str, run: Any) -> None:
-    parser = commands.add_parser(name, help=text, description=text)
+    example = (
+        f"Example: embedstore {name} gene_finding --bed genes.bed --labels genes.hdf5 --fasta genome.fa --model lm"
+    )
+    parser = commands.add_parser(name, help=text, description=text, epilog=example)
     parser.add_argument("task", metavar="TASK", help="name of the task in the store")
     add_store_argument(parser)
     add_model_arguments(parser)
     add_input_arguments(parser)
     add_keeping_arguments(parser)
     if name == "embed":
-        parser.add_argument("--codec", choices=("none", "zstd"), default="none")
+        parser.add_argument(
+            "--codec", choices=("none", "zstd"), default="none", help="compression of rows (default: %(default)s)"
+        )
         parser.add_argument(
             "--batch-tokens", type=int, metavar="N", help="most tokens in a batch (default: by a trial)"
         )
@@ -270,6 +292,7 @@ def _embed(arguments: argparse.Namespace) -> int:
     from embedstore.embedding import embed
     from embedstore.store import open_store
 
+    checked_store(arguments.store)
     task = load_task(arguments)
     if task is None:
         # Without input files the task must be there: a mistyped path must not become a new store.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from embedstore.errors import InputError, WorkersError
+from embedstore.outputs import check_file, write_atomically
 
 if TYPE_CHECKING:
     import argparse
@@ -222,7 +223,11 @@ def add_slurm(commands: argparse._SubParsersAction[Any], show: Callable[[str], o
         ("dask", "write a script that starts a dask scheduler, whose workers are jobs"),
     ):
         parser = kinds.add_parser(
-            kind, help=text, description=text, usage=f"embedstore slurm {kind} [options] -- embed TASK --model M ..."
+            kind,
+            help=text,
+            description=text,
+            usage=f"embedstore slurm {kind} [options] -- embed TASK --model M ...",
+            epilog=f"Example: embedstore slurm {kind} --jobs 8 -- embed gene_finding --model lm --store store.zarr",
         )
         for name, metavar in (("jobs", "N"), ("time", "T"), ("gpus", "N"), ("cpus", "N"), ("memory", "M")):
             usual = getattr(asked, name)
@@ -230,8 +235,8 @@ def add_slurm(commands: argparse._SubParsersAction[Any], show: Callable[[str], o
             parser.add_argument(
                 f"--{name}", type=type(usual), default=usual, metavar=metavar, help=f"{about} (default: {usual})"
             )
-        parser.add_argument("--partition", metavar="P")
-        parser.add_argument("--account", metavar="A")
+        parser.add_argument("--partition", metavar="P", help="of the cluster, default its own")
+        parser.add_argument("--account", metavar="A", help="that the jobs are charged to, default your usual one")
         parser.add_argument("--out", metavar="FILE", help="write the script there (dask: default embedstore_dask.py)")
         parser.add_argument("--dry-run", action="store_true", help="print the script; write and submit nothing")
         parser.add_argument("embed", nargs="*", metavar="embed TASK ...", help="the command to run, after --")
@@ -267,9 +272,10 @@ def _check_command(embed: Sequence[str]) -> None:
 
 def _write(path: Path, script: str) -> None:
     """Write a script, unless another one is there."""
-    if path.exists() and path.read_text(encoding="utf-8") != script:
+    path = check_file(path)
+    if path.exists() and path.read_text(encoding="utf-8", errors="replace") != script:
         raise InputError(f"{path} exists and is another file. Remove it, or write to another one (--out).")
-    path.write_text(script, encoding="utf-8")
+    write_atomically(path, script.encode())
 
 
 def submit(script: str, path: str | None = None) -> str:

@@ -22,8 +22,9 @@ def add_probe(commands: argparse._SubParsersAction[Any]) -> None:
         What ``ArgumentParser.add_subparsers`` gave.
     """
     text = "train a probe of a task on stored embeddings, and test it once"
-    parser = commands.add_parser("probe", help=text, description=text)
-    parser.add_argument("task", metavar="TASK")
+    example = "Example: embedstore probe gene_finding --model lm --store store.zarr --recipe best --seed 1"
+    parser = commands.add_parser("probe", help=text, description=text, epilog=example)
+    parser.add_argument("task", metavar="TASK", help="a task in the store")
     models = "an embedding in the store, or a baseline of letters: onehot, kmer1 to kmer6, gc"
     parser.add_argument("--model", required=True, metavar="M", help=models)
     add_store_argument(parser)
@@ -37,12 +38,16 @@ def add_probe(commands: argparse._SubParsersAction[Any]) -> None:
         "--predictions", action="store_true", help="write the predictions of test samples into the store"
     )
     recipe = parser.add_argument_group("in place of the recipe's settings")
-    recipe.add_argument("--epochs", type=int)
-    recipe.add_argument("--batch-size", type=int)
-    recipe.add_argument("--learning-rate", type=float)
-    recipe.add_argument("--hidden", type=int, help="hidden channels of the network")
-    recipe.add_argument("--patience", type=int, help="stop after so many epochs without a better validation metric")
-    recipe.add_argument("--seed", type=int)
+    recipe.add_argument("--epochs", type=int, metavar="N", help="times that all training samples are used")
+    recipe.add_argument("--batch-size", type=int, metavar="N", help="samples of a training step")
+    recipe.add_argument("--learning-rate", type=float, metavar="R", help="highest rate of AdamW, above 0")
+    recipe.add_argument("--hidden", type=int, metavar="N", help="hidden channels of the network")
+    recipe.add_argument(
+        "--patience", type=int, metavar="N", help="stop after so many epochs without a better validation metric"
+    )
+    recipe.add_argument(
+        "--seed", type=int, metavar="N", help="of weights and order of samples (default: from settings and data)"
+    )
     recipe.add_argument("--device", help="cpu, cuda, ... (default: the best there is)")
     recipe.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any other parameter")
     parser.set_defaults(run=_probe)
@@ -58,12 +63,18 @@ def _probe(arguments: argparse.Namespace) -> int:
     """Run a probe and print its result."""
     import time
 
+    from embedstore.outputs import check_folder
     from embedstore.store import open_store
     from probes.experiment import run_probe
     from probes.results import RESULT, results_folder
+    from probes.roles import tested_on
 
+    out = check_folder(arguments.out or results_folder(arguments.store))
+    if arguments.device is not None:
+        from embedstore.models.model import usable_device
+
+        usable_device(arguments.device)
     overrides = {name: getattr(arguments, name) for name in _RECIPE if getattr(arguments, name) is not None}
-    splits = arguments.test and {"train": "train", "valid": "valid", "test": arguments.test}
     began = time.time()
     result = run_probe(
         open_store(arguments.store, mode="a" if arguments.predictions else "r"),
@@ -71,9 +82,9 @@ def _probe(arguments: argparse.Namespace) -> int:
         arguments.model,
         probe=arguments.probe,
         recipe=arguments.recipe,
-        out=arguments.out or results_folder(arguments.store),
+        out=out,
         fold=arguments.fold,
-        splits=splits,
+        splits=tested_on(arguments.test),
         allow_partial=arguments.allow_partial,
         predictions=arguments.predictions,
         **overrides | dict(_setting(text) for text in arguments.set),
@@ -124,11 +135,13 @@ def add_results(commands: argparse._SubParsersAction[Any]) -> None:
         What ``ArgumentParser.add_subparsers`` gave.
     """
     text = "print the table of results, models x tasks, with intervals and published numbers"
-    parser = commands.add_parser("results", help=text, description=text)
-    parser.add_argument("store", metavar="STORE")
+    example = "Example: embedstore results store.zarr --format markdown"
+    parser = commands.add_parser("results", help=text, description=text, epilog=example)
+    parser.add_argument("store", metavar="STORE", help="path or URL of the store")
     parser.add_argument("--out", metavar="DIR", help="folder of the results (default: beside the store)")
     parser.add_argument("--task", metavar="T", help="only this task")
-    parser.add_argument("--format", choices=("text", "csv", "markdown", "latex"), default="text")
+    formats = ("text", "csv", "markdown", "latex")
+    parser.add_argument("--format", choices=formats, default="text", help="of the table (default: %(default)s)")
     parser.add_argument("--long", action="store_true", help="a row for each result, with all its numbers")
     parser.set_defaults(run=_results)
 
@@ -172,8 +185,9 @@ def add_sweep(commands: argparse._SubParsersAction[Any]) -> None:
         What ``ArgumentParser.add_subparsers`` gave.
     """
     text = "train and test many probes: tasks x models x probes x folds x seeds, as a TOML file says"
-    parser = commands.add_parser("sweep", help=text, description=f"{text}. See docs/sweeps.md.")
-    parser.add_argument("file", metavar="FILE.toml")
+    example = "Example: embedstore sweep all.toml --workers 4"
+    parser = commands.add_parser("sweep", help=text, description=f"{text}. See docs/sweeps.md.", epilog=example)
+    parser.add_argument("file", metavar="FILE.toml", help="what to run: a store, and tables [[run]]")
     parser.add_argument("--out", metavar="DIR", help="folder for results (default: the file's, or beside the store)")
     parser.add_argument("--dry-run", action="store_true", help="list the probes and which are finished; run nothing")
     where = parser.add_mutually_exclusive_group()
@@ -185,8 +199,8 @@ def add_sweep(commands: argparse._SubParsersAction[Any]) -> None:
 def _sweep(arguments: argparse.Namespace) -> int:
     """Run a sweep and print its results."""
     import contextlib
-    from pathlib import Path
 
+    from embedstore.outputs import check_folder
     from probes.combine import reasons
     from probes.scheduler import connected
     from probes.sweep_file import read_sweep
@@ -194,7 +208,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
     from probes.tables import results_table, to_text
 
     asked = read_sweep(arguments.file)
-    out = Path(arguments.out) if arguments.out else asked.out
+    out = check_folder(arguments.out) if arguments.out else check_folder(asked.out, option="out")
     for line in reasons(asked.left_out):
         print(line)
     if arguments.dry_run:

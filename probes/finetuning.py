@@ -15,7 +15,7 @@ from probes.ia3_probe import IA3Probe
 from probes.outcome import STATE, finish, read_finished
 from probes.planning import DRAWS, SPEC_VERSION
 from probes.results import ProbeResult, digest
-from probes.roles import check_regions, split_roles
+from probes.roles import check_regions, several_tests, split_roles, tested_on
 from probes.token_data import describe_tokens, read_tokens
 
 if TYPE_CHECKING:
@@ -195,9 +195,8 @@ def _roles(
 ) -> dict[str, list[str]]:
     """Say which splits are for what; all others are for testing where none is called test."""
     known = [name for name in store.samples(task)["split"].unique() if name]
-    others = sorted(set(known) - {"train", "valid"})
-    if fold is None and splits is None and {"train", "valid"} < set(known) and "test" not in known:
-        splits = {"train": "train", "valid": "valid", "test": others}
+    if fold is None and splits is None:
+        splits = tested_on(several_tests(known) or None)
     return split_roles(known, fold, splits)
 
 

@@ -19,7 +19,8 @@ def add_finetune(commands: argparse._SubParsersAction[Any]) -> None:
         What ``ArgumentParser.add_subparsers`` gave.
     """
     text = "tune a language model on a task by IA3 with a linear head, and test it once"
-    parser = commands.add_parser("finetune", help=text, description=f"{text}. See docs/finetuning.md.")
+    example = "Example: embedstore finetune stability --model ./nt_v2 --store store.zarr"
+    parser = commands.add_parser("finetune", help=text, description=f"{text}. See docs/finetuning.md.", epilog=example)
     parser.add_argument("task", metavar="TASK", help="a task in the store")
     add_model_arguments(parser)
     add_store_argument(parser)
@@ -55,20 +56,23 @@ def _finetune(arguments: argparse.Namespace) -> int:
     """Tune a model and print its results."""
     from embedstore.models import load
     from embedstore.models.ia3 import save_ia3
+    from embedstore.outputs import check_file, check_folder
     from embedstore.store import open_store
     from probes.finetuning import finetune
     from probes.results import results_folder
+    from probes.roles import tested_on
 
+    out = check_folder(arguments.out or results_folder(arguments.store))
+    vectors = arguments.vectors and check_file(arguments.vectors, option="--vectors")
     store, model = open_store(arguments.store), load(**model_arguments(arguments), name=arguments.name)
     settings = {name: getattr(arguments, name) for name in _SETTINGS if getattr(arguments, name) is not None}
-    splits = arguments.test and {"train": "train", "valid": "valid", "test": arguments.test}
     result = finetune(
         store,
         arguments.task,
         model,
-        out=arguments.out or results_folder(arguments.store),
+        out=out,
         fold=arguments.fold,
-        splits=splits,
+        splits=tested_on(arguments.test),
         coding_task=arguments.coding_task,
         **settings,
     )
@@ -87,7 +91,7 @@ def _finetune(arguments: argparse.Namespace) -> int:
             f"validation {row['valid']:.4f}, step {row['best_step']} of {row['steps']}"
         )
         print(f"Learning curves, checkpoint and this table are in {test.path}")
-    if arguments.vectors:
-        save_ia3(arguments.vectors, result.probe.vectors_of(model), model)
-        print(f"The IA3 vectors are in {arguments.vectors}")
+    if vectors is not None:
+        save_ia3(vectors, result.probe.vectors_of(model), model)
+        print(f"The IA3 vectors are in {vectors}")
     return 0

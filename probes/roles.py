@@ -77,6 +77,50 @@ def split_roles(
     return {"train": [part for part in parts if part not in (test, valid)], "valid": [valid], "test": [test]}
 
 
+def tested_on(test: str | Sequence[str] | None) -> dict[str, str | list[str]] | None:
+    """Return the splits of a probe that is tested on named ones, as `split_roles` takes them.
+
+    Parameters
+    ----------
+    test
+        What is not called test, such as ``"CASP12"``; None: the usual splits.
+
+    Returns
+    -------
+    dict or None
+
+    Examples
+    --------
+    >>> tested_on("CASP12")
+    {'train': 'train', 'valid': 'valid', 'test': 'CASP12'}
+    """
+    if test is None:
+        return None
+    return {"train": "train", "valid": "valid", "test": test if isinstance(test, str) else list(test)}
+
+
+def several_tests(splits: Iterable[str]) -> list[str]:
+    """Return the splits that a task has for testing where none is called test: all but train and valid.
+
+    Parameters
+    ----------
+    splits
+        Names of the task's splits; samples without one have the name ``""``.
+
+    Returns
+    -------
+    list of str
+        Sorted; empty where there are the usual splits, or no training and validation samples.
+
+    Examples
+    --------
+    >>> several_tests(["train", "valid", "TS115", "CASP12"]), several_tests(["train", "valid", "test"])
+    (['CASP12', 'TS115'], [])
+    """
+    known = {name for name in splits if name}
+    return sorted(known - {"train", "valid"}) if {"train", "valid"} <= known and "test" not in known else []
+
+
 def check_regions(store: Store, task: str, roles: Mapping[str, Sequence[str]]) -> None:
     """Refuse roles of which two hold the same region of a genome.
 

@@ -24,7 +24,7 @@ class Spec(NamedTuple):
         Name of an embedding in the store, or a baseline computed from the stored letters: ``"onehot"``, ``"kmer1"`` to
         ``"kmer6"``, ``"gc"``.
     probe
-        Kind of probe, default ``"cnn"``; see `probes.base.PROBES`.
+        Kind of probe, default ``"cnn"``; see `probes.kinds.PROBES`.
     recipe
         Where the settings of training come from, default ``"bend"``: those of the task's record.
     fold
@@ -37,6 +37,8 @@ class Spec(NamedTuple):
         Use the samples that are embedded where some are not yet; default False: refuse.
     predictions
         Write down what the probe predicts for each test sample, default False.
+    test
+        The split to test on, for tasks with several, such as ``"CASP12"``. None (default): the usual one, or the fold.
 
     Examples
     --------
@@ -54,10 +56,12 @@ class Spec(NamedTuple):
     settings: Mapping[str, Any] = {}
     allow_partial: bool = False
     predictions: bool = False
+    test: str | None = None
 
     def __str__(self) -> str:
         fold = "" if self.fold is None else f" fold {self.fold}"
-        return f"{self.task}/{self.model} {self.probe} {self.recipe}{fold} seed {self.seed}"
+        test = "" if self.test is None else f" test {self.test}"
+        return f"{self.task}/{self.model} {self.probe} {self.recipe}{fold}{test} seed {self.seed}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that JSON holds without loss; `from_dict` takes it back."""
@@ -110,5 +114,6 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     **dict.fromkeys(("store", "task", "model", "probe", "recipe"), _TEXT),
     **dict.fromkeys(("fold", "seed"), _NUMBER),
     **dict.fromkeys(("allow_partial", "predictions"), _FLAG),
+    "test": ((str, type(None)), "text, or None,"),
     "settings": ((dict,), "a mapping from names to values"),
 }

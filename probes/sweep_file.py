@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _RUN = re.compile(r"\s*\[\[\s*run\s*\]\]")
 _TOP = ("store", "out", "run")
-_LISTS = {"tasks": str, "models": str, "probes": str, "recipes": str, "folds": int, "seeds": int}
+_LISTS = {"tasks": str, "models": str, "probes": str, "recipes": str, "folds": int, "tests": str, "seeds": int}
 _KINDS = {str: "texts", int: "integers"}
 
 

@@ -84,7 +84,8 @@ def sweep(
     Returns
     -------
     pandas.DataFrame
-        One row for each spec, in their order: the columns of `probes.run_probe`, then ``path`` (folder of the result),
+        One row for each spec, in their order: the columns of `probes.run_probe` (``test_split`` says on which samples
+        ``test`` is), then ``path`` (folder of the result),
         ``status`` (``"done"``, ``"found"``: on disk when its turn came, or ``"failed"``) and ``error`` (empty where
         nothing failed).
 
@@ -247,7 +248,7 @@ def _failed(spec: Spec, error: Exception) -> dict[str, Any]:
     """Return the row of a probe that failed."""
     logger.debug("%s", spec, exc_info=error)
     fields = ("task", "model", "probe", "recipe", "fold", "seed")
-    known = _undefined({field: getattr(spec, field) for field in fields})
+    known = _undefined({field: getattr(spec, field) for field in fields} | {"test_split": spec.test})
     text = f"{type(error).__name__}: {' '.join(str(error).split())}"
     return {**known, "path": "", "status": "failed", "error": text}
 

@@ -23,7 +23,10 @@ def add_recode(commands: argparse._SubParsersAction[Any]) -> None:
 
     text = "add tasks with the same proteins and other codons to a store"
     parser = commands.add_parser(
-        "recode", help=text, description=f"{text}; `embedstore recode TASK` without a strategy lists the strategies"
+        "recode",
+        help=text,
+        description=f"{text}; `embedstore recode TASK` without a strategy lists the strategies",
+        epilog="Example: embedstore recode melting_point --strategy permuted --seeds 5 --store store.zarr",
     )
     parser.add_argument("task", metavar="TASK", help="name of a task of coding sequences in the store")
     add_store_argument(parser)

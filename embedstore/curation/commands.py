@@ -22,7 +22,8 @@ def add_curate(commands: argparse._SubParsersAction[Any]) -> None:
         What ``ArgumentParser.add_subparsers`` gave.
     """
     text = "find the true coding sequence of every protein of a list, in FASTA files and in public databases"
-    parser = commands.add_parser("curate", help=text, description=f"{text}. See docs/curation.md.")
+    example = "Example: embedstore curate proteins.csv --fasta cds.fa --out curated"
+    parser = commands.add_parser("curate", help=text, description=f"{text}. See docs/curation.md.", epilog=example)
     parser.add_argument(
         "list", metavar="LIST", help="CSV, TSV, JSON lines or Parquet with id or accession, and protein"
     )
@@ -52,7 +53,9 @@ def add_curate(commands: argparse._SubParsersAction[Any]) -> None:
 
 def _curate(arguments: argparse.Namespace) -> int:
     from embedstore.curation import Servers, curate
+    from embedstore.outputs import check_folder
 
+    check_folder(arguments.out)
     given = {name: getattr(arguments, f"{name}_url") for name in Servers._fields}
     curation = curate(
         arguments.list,
@@ -74,12 +77,13 @@ def _client(arguments: argparse.Namespace) -> Client | None:
     """Return the client that the arguments ask for; None where only files are to be searched."""
     from embedstore.curation import Client
     from embedstore.errors import InputError
+    from embedstore.outputs import check_folder
 
     if arguments.rate is not None and not arguments.rate > 0:
         raise InputError(f"--rate is {arguments.rate}; requests per second, above 0, are wanted.")
     if not (arguments.contact or arguments.offline or not arguments.fasta):
         return None
-    cache = arguments.cache or Path(arguments.out) / "cache"
+    cache = check_folder(arguments.cache, option="--cache") if arguments.cache else Path(arguments.out) / "cache"
     return Client(cache, contact=arguments.contact, offline=arguments.offline, slowest=arguments.rate)
 
 

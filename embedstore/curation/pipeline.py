@@ -18,6 +18,7 @@ from embedstore.curation.records import CodingRecord, without_version
 from embedstore.curation.retention import retention_table
 from embedstore.curation.rows import OWN_COLUMNS, Row, prepared, read_rows
 from embedstore.errors import InputError, did_you_mean
+from embedstore.outputs import check_folder
 from embedstore.shards import write_durable
 
 if TYPE_CHECKING:
@@ -125,9 +126,7 @@ def curate(
             raise InputError(f"the list has no column {name!r} (names, --names).{did_you_mean(name, map(str, frame))}")
     if workers < 1:
         raise InputError(f"workers is {workers}; 1 or more is wanted.")
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file; a folder for what curation writes is wanted.")
+    folder = check_folder(folder, option="the folder for what curation writes (--out)")
     rows: dict[int, Row] = {}
     outcome: dict[int, Choice | _Reject] = {}
     for number, row in read_rows(frame, names):

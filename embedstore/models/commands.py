@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 def add_models(commands: argparse._SubParsersAction[Any]) -> None:
     """Add the command ``models``."""
-    models = commands.add_parser("models", help="list the known models, or show one")
+    text = "list the known models, or show one"
+    example = "Example: embedstore models nt_v2_500m_multi_species"
+    models = commands.add_parser("models", help=text, description=text, epilog=example)
     models.add_argument("model", nargs="?", metavar="MODEL", help="its name, or your own record: a TOML file")
     models.add_argument("--json", action="store_true", help="everything, for programs")
     models.set_defaults(run=_models)
@@ -24,8 +26,9 @@ def add_models(commands: argparse._SubParsersAction[Any]) -> None:
 def add_pretrain(commands: argparse._SubParsersAction[Any]) -> None:
     """Add the command ``pretrain``."""
     text = "train a language model of BEND, ResNet or AWD-LSTM, on a FASTA; goes on where a stopped run was"
-    parser = commands.add_parser("pretrain", help=text, description=text)
-    parser.add_argument("fasta", metavar="FASTA")
+    example = "Example: embedstore pretrain genome.fa --out lm --minutes 10"
+    parser = commands.add_parser("pretrain", help=text, description=text, epilog=example)
+    parser.add_argument("fasta", metavar="FASTA", help="a genome, or with --coding coding sequences")
     parser.add_argument("--out", required=True, metavar="DIR", help="checkpoint folder")
     parser.add_argument(
         "--architecture",
@@ -33,19 +36,35 @@ def add_pretrain(commands: argparse._SubParsersAction[Any]) -> None:
         default="convnet",
         help="the ResNet, on masked nucleotides, or the AWD-LSTM, on each next one (default: %(default)s)",
     )
-    parser.add_argument("--hidden", type=int, default=64, help="channels (BEND: 256 or 64; default: %(default)s)")
+    parser.add_argument(
+        "--hidden", type=int, default=64, metavar="N", help="channels (BEND: 256 or 64; default: %(default)s)"
+    )
     parser.add_argument(
         "--layers", type=int, metavar="N", help="residual blocks (BEND: 30; default: 8) or LSTM layers (default: 1)"
     )
-    parser.add_argument("--window", type=int, default=512, help="nucleotides of a window (default: %(default)s)")
+    parser.add_argument(
+        "--window", type=int, default=512, metavar="N", help="nucleotides of a window (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=32, metavar="N", help="windows of a training step (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=float,
+        metavar="R",
+        help="highest rate, above 0, at most 1 (default: 0.001, and 0.005 for awd-lstm)",
+    )
     parser.add_argument(
         "--coding",
         action="store_true",
         help="the sequences are coding sequences, whole codons: windows are in frame, on the strand given",
     )
-    parser.add_argument("--steps", type=int, metavar="N", help="training steps in all")
-    parser.add_argument("--minutes", type=float, metavar="T", help="time to train for")
-    parser.add_argument("--seed", type=int, default=0)
+    length = parser.add_mutually_exclusive_group(required=True)
+    length.add_argument("--steps", type=int, metavar="N", help="training steps in all")
+    length.add_argument("--minutes", type=float, metavar="T", help="time to train for, in all")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of weights, windows and masks (default: %(default)s)"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
     add_other_letters(parser)
     parser.set_defaults(run=_pretrain)
@@ -63,6 +82,8 @@ def _pretrain(arguments: argparse.Namespace) -> int:
         hidden=arguments.hidden,
         layers=layers if arguments.layers is None else arguments.layers,
         window=arguments.window,
+        batch_size=arguments.batch_size,
+        learning_rate=arguments.learning_rate,
         coding=arguments.coding,
         steps=arguments.steps,
         minutes=arguments.minutes,

@@ -18,9 +18,11 @@ from embedstore.models.codon_yardstick import codon_counts, codon_perplexity
 from embedstore.models.corpus import Batch, Corpus, read_corpus
 from embedstore.models.interrupt import noted_interrupt
 from embedstore.models.markov import MARKOV_ORDER, markov_counts, markov_perplexity
+from embedstore.models.model import usable_device
 from embedstore.models.objectives import OBJECTIVES, Objective
-from embedstore.models.pretrain_checks import check_folder, check_settings
-from embedstore.models.training_state import load_state, save_checkpoint, save_state
+from embedstore.models.pretrain_checks import check_run, check_settings
+from embedstore.models.training_state import load_state, save_checkpoint, save_record, save_state
+from embedstore.outputs import remove_unfinished, write_atomically
 from embedstore.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -118,7 +120,7 @@ def pretrain(
         nucleotide.
     out
         Folder for the checkpoint (in the layout of BEND's ConvNetForMaskedLM or AWDLSTMForLM) and, in ``training/``,
-        the state and the history of the run.
+        the state and the history of the run, and its record, ``run.json``: every setting, steps done, perplexities.
     architecture
         ``"convnet"`` (default), the ResNet, or ``"awd_lstm"``.
     hidden, layers
@@ -165,8 +167,8 @@ def pretrain(
     Raises
     ------
     InputError
-        If an argument is out of range, the genome is too short, or `out` holds a run with other settings or a
-        checkpoint that was not trained here.
+        If an argument is out of range, the genome is too short, there is no such device, or `out` is a file, or holds
+        a run with other settings or a checkpoint that was not trained here.
     CheckpointError
         If the saved state is damaged.
     NonFiniteError
@@ -192,18 +194,25 @@ def pretrain(
         "other_letters": other_letters,
         "coding": coding or None,  # as in runs that were begun before there was a choice
     }
-    check_settings(settings)
-    folder = Path(out)
-    state = folder / "training" / "state.safetensors"
-    check_folder(folder, state, resume)
-    corpus = read_corpus(
-        fasta, window=window, held_out_share=held_out_share, seed=seed, other_letters=other_letters, coding=coding
-    )
-    run = _Run(corpus, {**settings, "genome": corpus.digest}, folder, state, torch.device(device))
-    if state.exists():
-        run.restore()
+    run = _prepared(fasta, Path(out), settings, resume, device)
     run.train(progress)
     return run.result()
+
+
+def _prepared(
+    fasta: str | Path | Mapping[str, np.ndarray], folder: Path, settings: dict[str, Any], resume: bool, device: str
+) -> _Run:
+    """Check everything, read the sequences, and take up the run that is in the folder, if there is one."""
+    check_settings(settings)
+    state = folder / "training" / "state.safetensors"
+    check_run(folder, state, resume)
+    place = usable_device(device)
+    named = {name: settings[name] for name in ("window", "held_out_share", "seed", "other_letters")}
+    corpus = read_corpus(fasta, coding=bool(settings["coding"]), **named)
+    run = _Run(corpus, {**settings, "genome": corpus.digest}, folder, state, place)
+    if state.exists():
+        run.restore()
+    return run
 
 
 class _Run:
@@ -240,6 +249,7 @@ class _Run:
 
     def restore(self) -> None:
         """Take up a saved run."""
+        remove_unfinished(self.state)
         run = load_state(self.state, self.network, self.optimizer, self.settings)
         self.step, self.seconds = run["step"], run["seconds"]
         self.history, self.losses = run["history"], run["losses"]
@@ -258,7 +268,9 @@ class _Run:
         self.state.parent.mkdir(parents=True, exist_ok=True)
         save_checkpoint(self.folder, self.network, self.objective.spec)
         lines = "".join(json.dumps(row) + "\n" for row in self.history)
-        (self.state.parent / "history.jsonl").write_text(lines, encoding="utf-8")
+        write_atomically(self.state.parent / "history.jsonl", lines.encode())
+        last = self.history[-1]["perplexity"] if self.history else None
+        save_record(self.state.parent / "run.json", {**run, "device": str(self.device), "perplexity": last})
         save_state(self.state, self.network, self.optimizer, run)
 
     def fraction(self) -> float:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from embedstore import __version__
 from embedstore.errors import CheckpointError, InputError
 from embedstore.models.corpus import FIRST_LETTER, MASK, PAD, UNKNOWN
+from embedstore.outputs import write_atomically, written_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,6 +64,20 @@ def save_state(file: Path, network: nn.Module, optimizer: torch.optim.Optimizer,
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{name}": tensor for name, tensor in state.items()}
     write_tensors(file, tensors, {"run": json.dumps(run)})
+
+
+def save_record(file: Path, run: dict[str, Any]) -> None:
+    """Write how a model was trained, for people to read: every setting, how far the run is, and what it reached.
+
+    Parameters
+    ----------
+    file
+        A JSON file.
+    run
+        As for `save_state`; its history and losses are left out, which have a file of their own.
+    """
+    kept = {name: value for name, value in run.items() if name not in ("history", "losses")}
+    _write_json(file, {"embedstore": __version__, **kept})
 
 
 def load_state(
@@ -156,7 +172,7 @@ def _tokenizer() -> dict[str, Any]:
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file."""
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
@@ -170,14 +186,18 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[s
         By name, on any device.
     metadata
         Texts by name.
+
+    Raises
+    ------
+    DiskSpaceError
+        The disk is full; a file that was there stays.
     """
-    part = path.with_name(path.name + ".part")
     # Copies: safetensors refuses tensors that share memory, as the two ends of a tied embedding do.
-    save_file(
-        {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()},
-        part,
-        metadata,
-    )
-    with part.open("rb+") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
+    copies = {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    with written_whole(path) as part:
+        try:
+            save_file(copies, part, metadata)
+        except SafetensorError as error:
+            # safetensors has one class for all that fails, and the system's error in its text.
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]), str(error), str(path)) if number else error from error

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedstore.arguments import add_store_argument
+from embedstore.arguments import add_store_argument, checked_store
 from embedstore.commands import print_table
 from embedstore.errors import InputError
+from embedstore.outputs import check_file, write_atomically
 
 if TYPE_CHECKING:
     import argparse
@@ -24,7 +24,8 @@ def add_coding(commands: argparse._SubParsersAction[Any]) -> None:
         What ``ArgumentParser.add_subparsers`` gave.
     """
     text = "read the coding sequences of a protein task, check every row, and add them and their proteins to a store"
-    parser = commands.add_parser("coding", help=text, description=text)
+    example = "Example: embedstore coding proteins.tsv --task melting_point --store store.zarr"
+    parser = commands.add_parser("coding", help=text, description=text, epilog=example)
     parser.add_argument(
         "path", metavar="PATH", help="folder of FASTA files, FASTA file, CSV, TSV, Parquet or JSON lines"
     )
@@ -72,10 +73,8 @@ def _coding(arguments: argparse.Namespace) -> int:
 
     if arguments.rejects and arguments.faults == "refuse":
         raise InputError("--rejects names a file for rows that are left out; say --faults reject to leave them out.")
-    if arguments.rejects and not Path(arguments.rejects).parent.is_dir():
-        raise InputError(
-            f"--rejects {arguments.rejects}: there is no folder {Path(arguments.rejects).parent}. Make it."
-        )
+    rejects = check_file(arguments.rejects, option="--rejects", source=arguments.path) if arguments.rejects else None
+    checked_store(arguments.store)
     data = read_coding(
         arguments.path,
         arguments.task,
@@ -91,8 +90,8 @@ def _coding(arguments: argparse.Namespace) -> int:
     )
     name = arguments.name or data.record.name
     tasks = [coding_task(data, name), protein_task(data, f"{name}.protein", stops=arguments.stops)]
-    if arguments.rejects:
-        data.rejects.to_csv(arguments.rejects, sep="\t", index=False)
+    if rejects is not None:
+        write_atomically(rejects, data.rejects.to_csv(sep="\t", index=False).encode())
     store = open_store(arguments.store, mode="a")
     for task in tasks:
         store.add_task(task)

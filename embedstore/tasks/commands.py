@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def add_tasks(commands: argparse._SubParsersAction[Any]) -> None:
     """Add the command ``tasks``."""
     text = "list the published tasks, or show one: its files, recipe, published numbers and traps"
-    tasks = commands.add_parser("tasks", help=text, description=text)
+    tasks = commands.add_parser("tasks", help=text, description=text, epilog="Example: embedstore tasks gene_finding")
     tasks.add_argument("task", nargs="?", metavar="TASK", help="its name, or your own record: a TOML file")
     tasks.add_argument("--json", action="store_true", help="everything, for programs")
     tasks.set_defaults(run=_tasks)
@@ -25,8 +25,9 @@ def add_tasks(commands: argparse._SubParsersAction[Any]) -> None:
 def add_download(commands: argparse._SubParsersAction[Any]) -> None:
     """Add the command ``download``."""
     text = "fetch the released files of a task (not the genome), and write down their checksums"
-    parser = commands.add_parser("download", help=text, description=text)
-    parser.add_argument("task", metavar="TASK")
+    example = "Example: embedstore download gene_finding --out data"
+    parser = commands.add_parser("download", help=text, description=text, epilog=example)
+    parser.add_argument("task", metavar="TASK", help="a published task, or your own record: a TOML file")
     parser.add_argument("--out", default="data", metavar="DIR", help="folder for the files (default: %(default)s)")
     parser.set_defaults(run=_download)
 

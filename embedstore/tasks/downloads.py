@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedstore.errors import InputError, RemoteError
+from embedstore.outputs import check_folder
 from embedstore.progress import progress_bar
 from embedstore.shards import write_durable
 from embedstore.tasks.published import publication
@@ -59,7 +60,7 @@ def download(name: str | Path, folder: str | Path, *, progress: bool = False) ->
     addresses = publication(name).downloads
     if not addresses:
         raise InputError(f"{name}: the record has no table 'download', which says where its files are.")
-    folder = Path(folder)
+    folder = check_folder(folder, option="the folder for the files (--out)")
     folder.mkdir(parents=True, exist_ok=True)
     return [_one(folder, file, url, progress) for file, url in addresses.items()]
 

@@ -97,7 +97,7 @@ def test_proteins_have_maps_and_neighbours_and_no_gc(tmp_path, capsys) -> None:
         ("promoters", ["--window", "0"], "--window is 0; 2 to 139 nucleotides, the longest sample, are wanted"),
         ("promoters", ["--window", "140"], "--window is 140; 2 to 139 nucleotides"),
         ("promoters", ["--model", "lm", "ml"], "not embedded with model 'ml'"),
-        ("promoters", ["--out", "store.zarr/zarr.json"], "zarr.json is a file; a folder for tables and figures"),
+        ("promoters", ["--out", "store.zarr/zarr.json"], "zarr.json is a file, and a folder is wanted there"),
         ("proteins", ["--window", "5"], "task 'proteins' is of proteins, which have no GC content: leave out --window"),
     ],
 )

@@ -115,7 +115,7 @@ def test_bad_lists(tmp_path, fasta, frame, message):
     [
         ({"names": ["gen"]}, r"the list has no column 'gen' \(names, --names\). Did you mean 'gene'"),
         ({"workers": 0}, "workers is 0; 1 or more is wanted"),
-        ({"folder": "cds.fna"}, "cds.fna is a file; a folder for what curation writes is wanted"),
+        ({"folder": "cds.fna"}, "cds.fna is a file, and a folder is wanted there"),
         ({"fasta": ["none.fna"]}, "none.fna: cannot be read: No such file"),
     ],
 )

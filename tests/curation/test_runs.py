@@ -102,11 +102,11 @@ def test_a_killed_run_goes_on_where_it_was(world, tmp_path):
         world.log.clear()
         world.jobs.clear()
         world.polled.clear()
-        child = subprocess.Popen([sys.executable, "-c", KILLED, str(folder), world.address, str(table)])
-        world.on_request = lambda count, at=killed_at, pid=child.pid: (
-            os.kill(pid, signal.SIGKILL) if count == at else None
-        )
-        assert child.wait(60) == -signal.SIGKILL
+        with subprocess.Popen([sys.executable, "-c", KILLED, str(folder), world.address, str(table)]) as child:
+            world.on_request = lambda count, at=killed_at, pid=child.pid: (
+                os.kill(pid, signal.SIGKILL) if count == at else None
+            )
+        assert child.returncode == -signal.SIGKILL
         world.on_request = lambda count: None
         assert not (folder / "out" / "dataset.jsonl").exists()
         client = world.client(folder / "cache")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -80,24 +81,6 @@ def store(pristine, tmp_path, monkeypatch):
     shutil.copytree(pristine, tmp_path / "s.zarr")
     monkeypatch.chdir(tmp_path)
     return "s.zarr"
-
-
-@pytest.fixture
-def run(capsys, tmp_path, monkeypatch):
-    """Run a command; give its exit code and what went to stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words) -> tuple[int, str, str]:
-        capsys.readouterr()
-        try:
-            code = main([str(word) for word in words])
-        except SystemExit as stop:
-            code = int(stop.code)
-        shown = capsys.readouterr()
-        assert "Traceback" not in shown.err
-        return code, shown.out, shown.err
-
-    return run
 
 
 # ---- embed and plan ------------------------------------------------------------------------------
@@ -263,7 +246,7 @@ def test_pretrain_then_embed_with_what_it_wrote(run, inputs):
     assert code == 0
     assert embedstore.open_store("store.zarr").embedding("genome", "lm").width == 8
     code, _, err = run("pretrain", inputs / "genome.fa", "--out", "lm2", "--hidden", 8, "--layers", 1)
-    assert (code, "either steps= or minutes=" in err) == (1, True)
+    assert (code, "one of the arguments --steps --minutes is required" in err) == (2, True)
 
 
 def test_probe(run, store):
@@ -407,3 +390,67 @@ def test_version_and_console_script(run):
     script = Path(sys.executable).with_name("embedstore")
     shown = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
     assert shown.stdout == f"embedstore {embedstore.__version__}\n"
+
+
+def parsers():
+    """Every parser of a command, by its name; `variants` has none but those of its own commands."""
+
+    def below(parser):
+        (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+        return dict(commands.choices)
+
+    found = below(cli.build_parser())
+    return found | {f"variants {name}": own for name, own in below(found.pop("variants")).items()}
+
+
+def test_every_help_ends_with_an_example_that_parses():
+    for name, parser in parsers().items():
+        if name in ("slurm", "report"):  # slurm has commands of its own
+            continue
+        assert parser.description, name
+        example = re.fullmatch(rf"Example: embedstore ({name} .+)", parser.epilog or "")
+        assert example, name
+        assert cli.build_parser().parse_args(example[1].split()).run is parser.get_default("run")
+
+
+def test_every_option_says_what_it_is():
+    for name, parser in parsers().items():
+        if name == "slurm":
+            continue
+        for action in parser._actions:
+            assert action.help, f"{name} {action.dest}"
+            if action.option_strings and action.default not in (None, False, "", argparse.SUPPRESS, [], ()):
+                text = action.help % {"default": action.default}
+                assert "default" in text, f"{name} {action.option_strings}: {action.default}"
+
+
+def test_memory_that_is_not_enough_is_one_line(run, handler, monkeypatch):
+    def exhausted(*_):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: 9 bytes.")
+
+    monkeypatch.setattr(cli, "_info", exhausted)
+    assert run("info", "s.zarr")[0] == 1
+    code, _, err = run("info", "s.zarr")
+    assert code == 1
+    assert err.count("\n") == 1
+    assert err.startswith("embedstore: there is not enough memory: [enforce fail")
+    with pytest.raises(RuntimeError, match="allocate"):
+        run("--debug", "info", "s.zarr")
+
+
+@pytest.mark.parametrize("error", [MemoryError("no"), type("OutOfMemoryError", (RuntimeError,), {})("CUDA")])
+def test_other_errors_of_memory(run, monkeypatch, error):
+    monkeypatch.setattr(cli, "_info", lambda *_: (_ for _ in ()).throw(error))
+    code, _, err = run("info", "s.zarr")
+    assert (code, "not enough memory" in err) == (1, True)
+
+
+def test_a_folder_for_a_file(run, inputs):
+    code, _, err = run("embed", "x", "--model", MODEL, "--table", inputs)
+    assert (code, f"--table: {inputs} is a folder." in err) == (1, True)
+
+
+def test_a_device_that_is_none_is_refused_before_training(run, store):
+    code, _, err = run("probe", "gene_finding", "--model", "nt_v1", "--store", store, "--device", "cudda")
+    assert code == 1
+    assert err.startswith("embedstore: Cannot use the device 'cudda'")

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from embedstore.cli import main
 from embedstore.errors import InputError
 from embedstore.sequences import decode
 from embedstore.store import Store
@@ -236,18 +235,6 @@ def test_json_that_is_no_table(tmp_path):
 # ---- the command ----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def run(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        code = main([str(word) for word in words])
-        shown = capsys.readouterr()
-        return code, shown.out, shown.err
-
-    return run
-
-
 def test_the_command_adds_both_tasks_and_says_what_differs(run, tmp_path):
     write(rows(), tmp_path / "a.csv")
     code, out, err = run("coding", "a.csv", "--task", "mpp", "--store", "s.zarr")
@@ -278,7 +265,10 @@ def test_the_command_writes_what_it_leaves_out(run, tmp_path):
     assert rejects[["where", "id", "reason"]].to_numpy().tolist() == [["a.csv:3", "b", "not_multiple_of_3"]]
     for options, message in (
         (("--rejects", "x"), "--rejects names a file for rows that are left out; say --faults reject"),
-        (("--faults", "reject", "--rejects", "none/x"), "--rejects none/x: there is no folder none. Make it."),
+        (
+            ("--faults", "reject", "--rejects", "none/x"),
+            "--rejects none/x: there is no folder none. Make it, or name another place.",
+        ),
         (("--seed", "-1"), "seed is -1; a whole number from 0"),
         (("--column", "label"), "--column 'label': a name, '=' and the column of the table are wanted"),
         (("--transl-table", "two"), "--transl-table is 'two'; the number of a genetic code, or 'find', is wanted"),

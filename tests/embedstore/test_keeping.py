@@ -35,6 +35,20 @@ def truth(store):
     return [model.expected(codes) for codes in store.sequences("t")]
 
 
+@pytest.mark.parametrize("keep", ["rows", "pooled", "some"])
+def test_a_plan_knows_rows_and_blocks_of_what_is_kept(store, keep):
+    """Blocks are smaller where little is kept of each sample; the plan must say so before and after."""
+    options = {"keep": keep}
+    if keep == "some":
+        options = {"positions": pd.DataFrame({"id": store.samples("t")["id"], "position": 0})}
+    before = embedstore.plan(store, "t", ToyModel(), trial=False, progress=False, **options)
+    report = embed(store, **options)
+    after = embedstore.plan(store, "t", ToyModel(), trial=False, progress=False, **options)
+    assert (before.rows, before.blocks, before.blocks_done) == (report.rows, report.blocks, 0)
+    assert (after.rows_done, after.blocks_done) == (report.rows, report.blocks)
+    assert before.bytes == after.bytes
+
+
 def test_means_only(store, tmp_path):
     report = embed(store, keep="pooled", batch_tokens=50)
     assert (report.rows, report.samples) == (0, len(LENGTHS))
@@ -119,7 +133,7 @@ def test_positions_from_a_column(tmp_path):
         embed(store, positions="sequence" if "sequence" in store.samples("t") else "id", name="x")
 
 
-def test_positions_that_are_wrong(store):
+def test_positions_that_are_wrong(store, tmp_path):
     def table(**columns):
         return pd.DataFrame(columns)
 
@@ -135,6 +149,12 @@ def test_positions_that_are_wrong(store):
             embed(store, positions=wrong)
     with pytest.raises(InputError, match="keeps no rows"):
         embed(store, positions=table(id=["0"], position=[0]), keep="pooled")
+    for content in (b"", b"id\tposition\n\xff\xfe\t1\n"):
+        (tmp_path / "positions.tsv").write_bytes(content)
+        with pytest.raises(
+            InputError, match=r"positions.tsv: cannot be read: .* id and position \(0-based\) is wanted"
+        ):
+            embed(store, positions=tmp_path / "positions.tsv")
     assert store.models("t") == []
 
 

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+import embedstore
+from embedstore.cli import main
 from embedstore.errors import CheckpointError, InputError, NonFiniteError
 from embedstore.models import load
 from embedstore.models import pretrain as module
@@ -40,14 +42,6 @@ TINY = {
 }
 # A source of order 1: the next letter given this one.
 NEXT = np.array([[0.05, 0.85, 0.05, 0.05], [0.05, 0.15, 0.7, 0.1], [0.02, 0.04, 0.04, 0.9], [0.4, 0.05, 0.05, 0.5]])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -274,6 +268,55 @@ def test_batches_of_n_only(tmp_path):
 def test_refused(source, tmp_path, changes, message):
     with pytest.raises(InputError, match=message):
         pretrain(source, tmp_path, **TINY | changes)
+
+
+def test_the_command_takes_batch_size_and_learning_rate_and_writes_them_down(source, tmp_path, capsys):
+    fasta, out = tmp_path / "g.fa", tmp_path / "lm"
+    fasta.write_text(f">chr1\n{source['chr1'].tobytes().decode()}\n")
+    words = ["pretrain", str(fasta), "--out", str(out), "--hidden", "8", "--layers", "1", "--window", "64"]
+    assert main([*words, "--steps", "3", "--batch-size", "4", "--learning-rate", "0.02"]) == 0
+    capsys.readouterr()
+    run = json.loads((out / "training" / "run.json").read_text())
+    assert {"batch_size": 4, "learning_rate": 0.02, "hidden": 8, "steps": 3}.items() <= run["settings"].items()
+    assert (run["step"], run["device"], run["embedstore"]) == (3, "cpu", embedstore.__version__)
+    rows = [json.loads(line) for line in (out / "training" / "history.jsonl").read_text().splitlines()]
+    assert rows[0]["nucleotides"] == 4 * 64
+    assert run["perplexity"] == rows[-1]["perplexity"]
+    assert max(row["learning_rate"] for row in rows) == pytest.approx(0.02 * module._schedule(1 / 3))
+    assert main([*words, "--steps", "3", "--batch-size", "5", "--learning-rate", "0.02"]) == 1
+    assert "begun with other settings: batch_size was 4, is 5." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--batch-size 0", "batch_size=0: wanted a value of at least 1, at most 65536."),
+        ("--batch-size 65537", "batch_size=65537: wanted a value of at least 1, at most 65536."),
+        ("--learning-rate 0", "learning_rate=0.0: wanted a value of at least 1e-12, at most 1."),
+        ("--learning-rate 1.5", "learning_rate=1.5: wanted a value of at least 1e-12, at most 1."),
+        ("--learning-rate nan", "learning_rate=nan: wanted a value of at least 1e-12, at most 1."),
+        ("--seed 4294967296", "seed=4294967296: wanted a value of at least 0, at most 4294967295."),
+        ("--device cudda", "Cannot use the device 'cudda'"),
+    ],
+)
+def test_the_command_refuses_before_it_reads(tmp_path, capsys, words, message):
+    assert main(["pretrain", "nowhere.fa", "--out", str(tmp_path / "lm"), "--steps", "1", *words.split()]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "lm").exists()
+
+
+def test_the_length_of_a_run_must_be_given(tmp_path, capsys):
+    base = ["pretrain", "nowhere.fa", "--out", str(tmp_path / "lm")]
+    for more, message in (
+        ([], "one of the arguments --steps --minutes is required"),
+        (["--steps", "1", "--minutes", "1"], "argument --minutes: not allowed with argument --steps"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            main([*base, *more])
+        assert caught.value.code == 2
+        assert message in capsys.readouterr().err
+    assert main([*base, "--minutes", "inf"]) == 1
+    assert "minutes=inf: wanted a value of at least 1e-06, at most 10000000." in capsys.readouterr().err
 
 
 def test_fasta_file(tmp_path, source):

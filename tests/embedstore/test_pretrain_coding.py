@@ -21,14 +21,6 @@ LETTERS = np.frombuffer(b"ACGTN", np.uint8)
 TINY = {"hidden": 32, "layers": 2, "window": 60, "batch_size": 16, "learning_rate": 1e-2, "progress": False}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def random_genes(count, seed=0, shortest=20, longest=40, letters=4):
     random = np.random.default_rng(seed)
     sizes = 3 * random.integers(shortest, longest + 1, size=count)

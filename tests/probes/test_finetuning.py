@@ -13,6 +13,7 @@ import torch
 from encoders import GOLDEN
 from peft_ia3 import OLD_NAMES, peft_model, peft_vectors
 from safetensors.torch import load_file
+from stops import stop_after
 from toys import random_sequences
 from tuning import AMINO_ACIDS, hidden_folder, hidden_store, residue_store, splits_of, value_store
 
@@ -263,25 +264,14 @@ def test_interrupted_runs_go_on_and_give_the_numbers_of_one_that_was_not(shares,
     settings = {"steps": 20, "evaluate_every": 4, "progress": False}
     whole = finetune(shares, "share", family("nt_v2"), out=tmp_path / "whole", **settings)
     monkeypatch.setattr(training, "STATE_SECONDS", 0.0)
-    step, left, epochs = training._step, 0, []
-
-    def stopping(*given):
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise KeyboardInterrupt
-        return step(*given)
-
-    from_epoch = training._epoch
+    from_epoch, epochs = training._epoch, []
     monkeypatch.setattr(training, "_epoch", lambda *given: (epochs.append(given[-1]), from_epoch(*given))[1])
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "_step", stopping)
-        for steps in (6, 9):
-            left = steps
-            with pytest.raises(KeyboardInterrupt):
-                finetune(shares, "share", family("nt_v2"), out=tmp_path / "cut", **settings)
-            assert len(list((tmp_path / "cut").rglob(STATE))) == 1
-            assert not list((tmp_path / "cut").rglob(RESULT))
+    for steps in (6, 9):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            stop_after(patch, steps)
+            finetune(shares, "share", family("nt_v2"), out=tmp_path / "cut", **settings)
+        assert len(list((tmp_path / "cut").rglob(STATE))) == 1
+        assert not list((tmp_path / "cut").rglob(RESULT))
     result = finetune(shares, "share", family("nt_v2"), out=tmp_path / "cut", **settings)
     assert_same(result.tests["test"], whole.tests["test"])
     assert epochs == [1, 2, 2, 3, 4, 4, 5]

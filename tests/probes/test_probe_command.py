@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -44,20 +45,8 @@ def store(tmp_path_factory):
 
 
 @pytest.fixture
-def run(store, capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words) -> tuple[int, str, str]:
-        capsys.readouterr()
-        try:
-            code = main(["probe", "planted", "--store", str(store.local), "--out", "out", *map(str, words)])
-        except SystemExit as stop:
-            code = int(stop.code)
-        shown = capsys.readouterr()
-        assert "Traceback" not in shown.err
-        return code, shown.out, shown.err
-
-    return run
+def run(run, store):
+    return partial(run, "probe", "planted", "--store", store.local, "--out", "out")
 
 
 def spec() -> dict:

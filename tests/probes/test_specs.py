@@ -14,9 +14,12 @@ from toys import ToyModel
 import embedstore
 from embedstore.embedding import prepare
 from embedstore.errors import IncompleteError, InputError, NotInStoreError
+from probes import run_probe, sweep
 from probes.combine import Asked, combine, make_specs, reasons
+from probes.live import Live
 from probes.specs import Spec
 from probes.sweep_file import read_sweep
+from probes.tables import results_table
 
 PARTS = [f"part{i % 4 + 1}" for i in range(48)]
 
@@ -60,6 +63,7 @@ specs = st.builds(
     st.dictionaries(st.text(max_size=5), plain | st.lists(plain, max_size=3) | st.text(max_size=5), max_size=3),
     st.booleans(),
     st.booleans(),
+    st.none() | st.text(max_size=8),
 )
 
 
@@ -207,6 +211,104 @@ def test_an_embedding_that_is_not_complete(partial) -> None:
     assert f"`embedstore embed planted --model begun --store {partial}`" in str(caught.value)
     assert [s.model for s in make_specs(partial, "planted", "all", allow_partial=True)] == ["begun", "toy"]
     assert len(make_specs(partial, "planted", "toy")) == 1
+
+
+# ---- test splits ---------------------------------------------------------------------------------
+
+STRUCTURE = ["train", "train", "train", "valid", "CASP12", "CB513"]
+
+
+@pytest.fixture(scope="module")
+def structure(tmp_path_factory):
+    """A task with two splits for testing, and one with the usual splits, in one store."""
+    place = tmp_path_factory.mktemp("structure") / "s.zarr"
+    store = planted_store("sequence", "value", samples=72, splits=STRUCTURE * 12, path=place)
+    usual = [["train", "valid", "test"][i % 3] for i in range(30)]
+    store.add_task(embedstore.tasks.from_sequences("usual", ["ACGTTGCA" * 9] * 30, splits=usual))
+    return place
+
+
+def test_a_probe_for_each_test_split(structure) -> None:
+    both = make_specs(structure, "planted", "toy", ["ridge", "majority"])
+    assert [(spec.probe, spec.test, spec.fold) for spec in both] == [
+        (probe, test, None) for probe in ("ridge", "majority") for test in ("CASP12", "CB513")
+    ], "all others than train and valid where none is called test, as `embedstore finetune` does"
+    assert make_specs(structure, "planted", "toy", ["ridge", "majority"], tests=["CASP12", "CB513"]) == both
+    assert [spec.test for spec in make_specs(structure, "planted", "toy", tests="CB513")] == ["CB513"]
+    assert [spec.test for spec in make_specs(structure, "usual", "gc")] == [None]
+    assert str(both[0]) == "planted/toy ridge bend test CASP12 seed 0"
+
+
+def test_a_split_that_only_some_tasks_have_is_left_out_and_said(structure, caplog) -> None:
+    specs = make_specs(structure, ["planted", "usual"], "gc", tests=["CASP12", "test"])
+    assert [(spec.task, spec.test) for spec in specs] == [("planted", "CASP12"), ("usual", "test")]
+    assert "Left out, 1 of what was asked for: task 'planted' has no split 'test'." in caplog.text
+    assert "Left out, 1 of what was asked for: task 'usual' has no split 'CASP12'." in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"tests": ["CASP21"]}, r"^there is no split 'CASP21' in 'planted'\. Did you mean 'CASP12'\?$"),
+        ({"tests": []}, r"^tests is empty: name one or more\.$"),
+        ({"tests": ["train"]}, r"^task 'planted': split 'train' is used twice; training and test samples must be"),
+        ({"tests": ["CB513"], "folds": [1]}, r"^tests and folds both say what to test on: leave one of them out\.$"),
+    ],
+)
+def test_test_splits_that_are_none(structure, given, message) -> None:
+    with pytest.raises(InputError, match=message):
+        make_specs(structure, "planted", "toy", **given)
+
+
+@pytest.mark.parametrize(
+    ("line", "number", "message"),
+    [
+        ('tests = ["CB513", "CASP21"]', 4, "there is no split 'CASP21' in 'planted'. Did you mean 'CASP12'?"),
+        ("tests = [12]", 4, "tests is [12]: a list of texts is wanted."),
+        ('test = "CB513"', 4, "unknown key 'test'. Did you mean 'tests'?"),
+    ],
+)
+def test_test_splits_in_a_file(structure, line, number, message) -> None:
+    file = structure.parent / "sweep.toml"
+    run = 'store = "s.zarr"\n[[run]]\ntasks = "planted"\n'
+    file.write_text(f'{run}tests = ["CB513", "CASP12"]\n')
+    assert [spec.test for spec in read_sweep(file).specs] == ["CB513", "CASP12"]
+    file.write_text(f"{run}{line}\n")
+    with pytest.raises(InputError) as caught:
+        read_sweep(file)
+    assert str(caught.value) == f"{file}:{number}: {message}"
+
+
+@pytest.mark.parametrize("probe", ["ridge", "linear"])
+def test_rows_of_each_split_are_those_of_the_probe_command(structure, tmp_path, probe) -> None:
+    settings = {"epochs": 2} if probe == "linear" else {}
+    specs = make_specs(structure, "planted", "toy", probe, settings=settings)
+    rows = sweep(specs, tmp_path / "swept", progress=False)
+    assert rows["status"].tolist() == ["done"] * 2
+    assert rows["test_split"].tolist() == ["CASP12", "CB513"]
+    store = embedstore.open_store(structure)
+    for row in rows.to_dict("records"):
+        splits = {"train": "train", "valid": "valid", "test": row["test_split"]}
+        seed = {"seed": 0} if probe == "linear" else {}
+        alone = run_probe(store, "planted", "toy", probe=probe, splits=splits, **settings, **seed)
+        assert alone.row["test"] == pytest.approx(row["test"], rel=1e-6)
+        assert alone.row["spec"] == row["spec"], "one folder, whoever asked for it"
+    assert rows["test"].nunique() == 2
+    table = results_table(rows, published=False)
+    assert sorted(table["settings"]) == ["test.splits=CASP12", "test.splits=CB513"], "test sets are never pooled"
+    assert sweep(specs, tmp_path / "swept", progress=False)["status"].tolist() == ["found"] * 2
+
+
+def test_a_split_that_fails_is_named(structure, tmp_path, monkeypatch) -> None:
+    from probes import experiment
+
+    monkeypatch.setattr(experiment, "run_spec", lambda *_: 1 / 0)
+    specs = make_specs(structure, "planted", "toy", "majority")
+    rows = sweep(specs, tmp_path / "failed", progress=False)
+    assert rows[["test_split", "status"]].to_numpy().tolist() == [["CASP12", "failed"], ["CB513", "failed"]]
+    summary = Live(specs, progress=False).summary()
+    assert summary["test_split"].tolist() == ["CASP12", "CB513"]
+    assert summary["probes"].tolist() == [1, 1]
 
 
 # ---- files ---------------------------------------------------------------------------------------
