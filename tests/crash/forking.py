@@ -27,6 +27,7 @@ import torch
 import zarr  # noqa: F401
 from toys import ToyModel, random_sequences, small_blocks
 
+import embedstore.dask_tasks
 import embedstore.embedding
 import embedstore.models.records
 import embedstore.scheduler
@@ -194,7 +195,8 @@ def main() -> None:
     torch.set_num_threads(1)
     small_blocks()
     embedstore.models.load = load
-    embedstore.scheduler._CONNECT_SECONDS = 3.0  # a scheduler that was killed does not answer later either
+    # A scheduler that was killed does not answer later either.
+    embedstore.scheduler._CONNECT_SECONDS = embedstore.dask_tasks._FETCH_SECONDS = 3.0
     print("ready", flush=True)
     for line in sys.stdin:
         role, *arguments = json.loads(line)

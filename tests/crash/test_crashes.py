@@ -36,7 +36,18 @@ class Runs:
             text=True,
             env={**os.environ, "PYTHONPATH": helpers},
         )
-        assert self.worker.stdout.readline() == "ready\n"
+        if self.worker.stdout.readline() != "ready\n":
+            self.close()
+            raise AssertionError(f"{WORKER} did not start")
+
+    def close(self) -> None:
+        self.worker.stdin.close()
+        self.worker.stdout.close()
+        try:
+            self.worker.wait(30)
+        finally:
+            self.worker.kill()
+            self.worker.wait()
 
     def ask(self, line: str) -> int:
         self.worker.stdin.write(line + "\n")
@@ -57,9 +68,7 @@ class Runs:
 def runs():
     runs = Runs()
     yield runs
-    runs.worker.stdin.close()
-    runs.worker.stdout.close()
-    runs.worker.wait(30)
+    runs.close()
 
 
 def values(path: Path) -> np.ndarray:
@@ -137,10 +146,11 @@ def test_a_block_is_written_once(tmp_path, many_blocks, toy_model):
 def test_signals_end_the_command_line_cleanly(tmp_path, runs, sign):
     """Ctrl-C and SIGTERM give their exit codes, say how to go on, and keep what was committed."""
     path = tmp_path / "s.zarr"
-    process = runs.start(path, 0.02)
+    process = runs.start(path, 0.2)  # slow, so that there is much left to do when the first commit is seen
     commits = path / "crash" / "embedding" / "toy" / "commit" / "c"
-    deadline = time.monotonic() + 60
-    while not commits.exists() and time.monotonic() < deadline:
+    deadline = time.monotonic() + 120
+    while not commits.exists():
+        assert time.monotonic() < deadline
         time.sleep(0.02)
     os.kill(process, sign)
     code, text = runs.wait(path, process)
@@ -237,17 +247,25 @@ def test_readers_during_writing_see_whole_blocks_or_an_error(tmp_path, many_bloc
                 wrong.append(sample)
 
     reader = threading.Thread(target=read)
-    reader.start()
+
+    def wait(place: int, many: int) -> None:
+        deadline = time.monotonic() + 120
+        while seen[place] < many:
+            assert reader.is_alive()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
     class Slow(ToyModel):
         def hidden(self, ids):
             time.sleep(0.02)
             return super().hidden(ids)
 
-    embedstore.embed(store, "t", Slow(), progress=False)
-    while seen[1] < 20:
-        time.sleep(0.01)
-    stop.set()
-    reader.join()
+    reader.start()
+    try:
+        wait(0, 1)
+        embedstore.embed(store, "t", Slow(), progress=False)
+        wait(1, 20)
+    finally:
+        stop.set()
+        reader.join()
     assert not wrong
-    assert seen[0] > 0

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -17,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from probe_tasks import planted_store
+from processes import Told
 from sweeps import PAUSE, StandIns, install, logged, spec_folder
 
 from probes.combine import make_specs
@@ -25,22 +23,14 @@ from probes.scheduler import connected
 from probes.specs import Spec
 from probes.sweeping import sweep
 
-DEADLINE = 60.0
+DEADLINE = 120.0
 
 
-class Processes:
+class Processes(Told):
     """The process of tests/crash/sweep_process.py."""
 
     def __init__(self) -> None:
-        helpers = Path(__file__).parents[1] / "helpers"
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).parent / "sweep_process.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": f"{helpers}:{Path(__file__).parents[2]}", "OMP_NUM_THREADS": "1"},
-        )
-        assert self._process.stdout.readline() == "ready\n"
+        super().__init__("sweep_process.py")
 
     def start(self, specs: list[Spec], out: Path, workers: int = 0, pause: float | None = None) -> int:
         return self._ask("run", [spec.to_dict() for spec in specs], str(out), workers, pause)
@@ -52,16 +42,6 @@ class Processes:
         with contextlib.suppress(ProcessLookupError):
             os.kill(number, signal.SIGKILL)
         return self.wait(number)
-
-    def _ask(self, *words: object) -> int:
-        self._process.stdin.write(json.dumps(words) + "\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
-
-    def close(self) -> None:
-        self._process.stdin.close()
-        self._process.stdout.close()
-        self._process.wait(30)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +73,7 @@ def stand_ins(many: int, **settings) -> list[Spec]:
 def test_a_killed_worker_loses_nothing_and_repeats_nothing(tmp_path) -> None:
     """Two workers are killed one after the other, each in the middle of a probe; dask gives their probes to others."""
     with connected(2) as client:
-        client.register_plugin(StandIns(0.1))
+        client.register_plugin(StandIns(0.3))  # long beside what it takes to see that one is done, so that none is then
         numbers = list(client.run(os.getpid).values())
 
         def kill() -> None:

@@ -19,14 +19,6 @@ from embedstore.models.pretrain import pretrain
 TINY = {"hidden": 32, "window": 64, "batch_size": 16, "learning_rate": 1e-2, "progress": False}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def order_three():
     """A source in which only the letter three to the left says something of the next one, on both strands alike."""

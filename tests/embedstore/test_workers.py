@@ -17,10 +17,10 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toys import ToyModel, random_sequences
+from toys import ToyModel, load_toys, store_of_blocks
 
 import embedstore
-from embedstore import processes, scheduler, shards, tasks, workers
+from embedstore import processes, scheduler, shards, workers
 from embedstore.embedding import prepare
 from embedstore.errors import BlockTakenError, InputError, NotInStoreError
 from embedstore.models import load
@@ -32,23 +32,12 @@ MODEL = Path(__file__).parents[1] / "golden" / "nt_v1"
 
 @pytest.fixture
 def store(tmp_path, many_blocks):
-    store = embedstore.open_store(tmp_path / "s.zarr", mode="a")
-    store.add_task(tasks.from_sequences("t", random_sequences([60] * 120)))
-    return store
+    return store_of_blocks(tmp_path / "s.zarr")
 
 
 @pytest.fixture
 def toy(monkeypatch):
-    """The toy model in place of what `load` loads; what it was asked for is noted."""
-    asked = []
-
-    def load(**options):
-        asked.append(options)
-        return ToyModel()
-
-    monkeypatch.setattr("embedstore.models.load", load)
-    monkeypatch.setattr(scheduler, "_kept", {})
-    return asked
+    return load_toys(monkeypatch)
 
 
 @pytest.fixture
@@ -365,12 +354,12 @@ def test_waiting_for_another_that_adds_or_creates(tmp_path, caplog):
     thread = threading.Thread(target=second)
     with shards.claim(lock, "task 't'"):
         thread.start()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while "Another run is writing task 't'; waiting up to 60 s" not in caplog.text:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         order.append("first")
         with pytest.raises(BlockTakenError, match="Another run is writing task"), shards.claim(lock, "task", wait=0.05):
             pass
-    thread.join(30)
+    thread.join(120)
     assert order == ["first", "second"]

@@ -3,60 +3,40 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from processes import Told
 
 import embedstore
 from embedstore import shards
 from embedstore.errors import NotInStoreError
 
-FORKING = Path(__file__).parents[1] / "crash" / "forking.py"
 KINDS = ("device worker", "dask worker", "dask scheduler")
 PAUSE = 0.02
-DEADLINE = 60.0
+DEADLINE = 120.0
 
 
-class Forks:
+class Forks(Told):
     """The process of tests/crash/forking.py."""
 
     def __init__(self, folder: Path) -> None:
+        super().__init__("forking.py")
         self.folder, self._number = folder, 0
-        self._process = subprocess.Popen(
-            [sys.executable, str(FORKING)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"},
-        )
-        assert self._process.stdout.readline() == "ready\n"
 
     def start(self, role: str, *arguments: object) -> Fork:
         self._number += 1
         log = self.folder / f"{role}{self._number}.log"
         given = [argument if isinstance(argument, (float, dict)) else str(argument) for argument in arguments]
-        return Fork(self, self._ask([role, str(log), *given]), log)
+        return Fork(self, self._ask(role, str(log), *given), log)
 
     def run(self, role: str, *arguments: object) -> tuple[int, str]:
         return self.start(role, *arguments).wait()
-
-    def _ask(self, words: list[object]) -> int:
-        self._process.stdin.write(json.dumps(words) + "\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
-
-    def close(self) -> None:
-        self._process.stdin.close()
-        self._process.stdout.close()
-        self._process.wait(30)
 
 
 class Fork(NamedTuple):
@@ -66,7 +46,7 @@ class Fork(NamedTuple):
 
     def wait(self) -> tuple[int, str]:
         """Return the exit code and what was printed."""
-        code = self.forks._ask(["wait", self.pid])
+        code = self.forks._ask("wait", self.pid)
         return code, self.log.read_text() if self.log.exists() else ""
 
     def kill(self) -> None:
@@ -138,12 +118,10 @@ def campaign(folder: Path, kills: dict[str, int], seed: int = 0, say=lambda line
     A run that ends before it is killed is not counted, and is done again.
     """
     rng = np.random.default_rng(seed)
-    forks = Forks(folder)
-    cluster = Cluster(forks)
-    code, text = forks.run("embed", folder / "whole.zarr", 0.0)
-    assert code == 0, text
-    whole, found = values(folder / "whole.zarr"), []
-    try:
+    with contextlib.closing(Forks(folder)) as forks, contextlib.closing(Cluster(forks)) as cluster:
+        code, text = forks.run("embed", folder / "whole.zarr", 0.0)
+        assert code == 0, text
+        whole, found = values(folder / "whole.zarr"), []
         for kind, wanted in kills.items():
             tally = Tally(kind)
             while tally.kills < wanted:
@@ -152,9 +130,6 @@ def campaign(folder: Path, kills: dict[str, int], seed: int = 0, say=lambda line
                 shutil.rmtree(path)
                 say(f"{kind}: {tally.kills} of {wanted}")
             found.append(tally)
-    finally:
-        cluster.close()
-        forks.close()
     return found
 
 

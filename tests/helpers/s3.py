@@ -34,17 +34,22 @@ class Server:
     """A server process; it may be stopped and started, what it holds is lost then."""
 
     def __init__(self) -> None:
+        self._start()
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                self._start()  # another process has taken the port in between
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                if self.ask("PUT", f"/{BUCKET}") == 200 and self.process.poll() is None:
+                    return
+            time.sleep(0.05)
+        self.stop()
+        raise AssertionError("the S3 server did not answer")
+
+    def _start(self) -> None:
         self.port = free_port()
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                if self.ask("PUT", f"/{BUCKET}") == 200:
-                    return
-            assert self.process.poll() is None, "the S3 server did not start"
-            time.sleep(0.05)
-        raise AssertionError("the S3 server did not answer")
 
     def ask(self, method: str, path: str) -> int:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)

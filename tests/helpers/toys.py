@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+    from embedstore.store import Store
 
 
 class ToyPiece(NamedTuple):
@@ -47,11 +54,11 @@ class ToyModel:
     def row_counts(self, letters: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         return np.array([sum(len(p.span) for p in parts) for parts in self.pieces_of(letters, lengths)])
 
-    def hidden(self, ids: torch.Tensor) -> torch.Tensor:
+    def hidden(self, ids: torch.Tensor, rows: torch.Tensor | None = None) -> torch.Tensor:
         self.calls.append(tuple(ids.shape))
-        rows = torch.from_numpy(self.table)[ids]
-        rows[:, 1:] += 0.1 * torch.from_numpy(self.table)[ids[:, :-1]]
-        return rows
+        state = torch.from_numpy(self.table)[ids]
+        state[:, 1:] += 0.1 * torch.from_numpy(self.table)[ids[:, :-1]]
+        return state if rows is None else state.gather(1, rows[..., None].expand(-1, -1, self.width))
 
     def expected(self, codes: np.ndarray) -> np.ndarray:
         """Rows at nucleotide resolution, worked out one token at a time."""
@@ -73,3 +80,27 @@ def small_blocks() -> None:
     from embedstore import layout
 
     layout.SMALLEST_SHARD_BYTES, layout.CHUNK_BYTES = 4096, 512
+
+
+def store_of_blocks(path: Path) -> Store:
+    """A store whose task ``t`` has 120 samples in many blocks, where blocks are small."""
+    from embedstore import open_store, tasks
+
+    store = open_store(path, mode="a")
+    store.add_task(tasks.from_sequences("t", random_sequences([60] * 120)))
+    return store
+
+
+def load_toys(patch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Put the toy model in place of what `load` loads, also in dask workers; give the list of what is asked for."""
+    from embedstore import worker_tasks
+
+    asked: list[dict[str, Any]] = []
+
+    def load(**options: Any) -> ToyModel:
+        asked.append(options)
+        return ToyModel()
+
+    patch.setattr("embedstore.models.load", load)
+    patch.setattr(worker_tasks, "_kept", {})
+    return asked

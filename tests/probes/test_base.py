@@ -19,9 +19,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 
 from embedstore.errors import CheckpointError, InputError
-from probes.base import PROBES, probe_kind
 from probes.dataset import ProbeData
 from probes.experiment import run_probe
+from probes.kinds import PROBES, probe_kind
 from probes.linear import RidgeProbe
 from probes.networks import NETWORKS
 from probes.planning import make_probe
@@ -45,7 +45,8 @@ TINY = {
     "basset": {"hidden": 6},
 }
 COLUMNS = [
-    *("task", "model", "probe", "recipe", "layer", "fold", "seed", "metric", "test", "low", "high", "targets"),
+    *("task", "model", "probe", "recipe", "layer", "fold", "test_split", "seed"),
+    *("metric", "test", "low", "high", "targets"),
     *("targets_defined", "test_loss", "base_rate", "ece", "exon_f1", "gene_exact", "valid", "epochs", "best_epoch"),
     *("parameters", "receptive_field", "device", "n_train", "n_valid", "n_test", "blocks_missing", "seconds"),
     *("record", "published", "spec", "embedstore"),

@@ -13,9 +13,9 @@ import scipy.stats
 from embedstore.errors import CorruptError, InputError
 from probes.comparison import compare, comparison_table, seed_interval
 from probes.intervals import bootstrap, interval
-from probes.metrics import Scores, confusions, mcc, mean_defined, per_target
+from probes.metrics import confusions, mcc, mean_defined, per_target
 from probes.results import ProbeResult
-from probes.scores import save_scores
+from probes.scores import Scores, save_scores
 
 if TYPE_CHECKING:
     from pathlib import Path

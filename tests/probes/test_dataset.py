@@ -16,7 +16,7 @@ from embedstore import layout, tasks
 from embedstore.errors import CorruptError, IncompleteError, InputError, NonFiniteError, NotInStoreError
 from embedstore.rows import Rows
 from embedstore.tasks import Labels
-from probes import dataset, reading
+from probes import dataset, pools, reading
 from probes.dataset import ProbeData
 
 
@@ -31,8 +31,8 @@ def store() -> embedstore.Store:
 @pytest.fixture(autouse=True)
 def small_pools(monkeypatch, store) -> None:
     monkeypatch.setattr(layout, "SMALLEST_SHARD_BYTES", 4096)
-    monkeypatch.setattr(dataset, "POOL_BLOCKS", 3)
-    assert store.embedding("planted", "toy").blocks > 4 * dataset.POOL_BLOCKS
+    monkeypatch.setattr(pools, "POOL_BLOCKS", 3)
+    assert store.embedding("planted", "toy").blocks > 4 * pools.POOL_BLOCKS
 
 
 @cache
@@ -92,11 +92,11 @@ def test_order_depends_on_the_seed_and_not_on_memory(store) -> None:
     # Samples of many blocks, far from each other, meet in a batch.
     batches = [held._source.block_of(np.array(order[seed][:7])) for seed in order]
     assert min(len(set(batch)) for batch in batches) >= 3
-    assert max(np.ptp(batch) for batch in batches) > 2 * dataset.POOL_BLOCKS
+    assert max(np.ptp(batch) for batch in batches) > 2 * pools.POOL_BLOCKS
 
 
 def test_reading_holds_two_pools_at_most_and_each_block_once_an_epoch(store, monkeypatch) -> None:
-    monkeypatch.setattr(dataset, "POOL_BLOCKS", 2)
+    monkeypatch.setattr(pools, "POOL_BLOCKS", 2)
     data = ProbeData.from_store(store, "planted", "onehot", "train", memory_limit=0, progress=False)
     alive: list[int] = []
     calls: list[object] = []
@@ -108,7 +108,8 @@ def test_reading_holds_two_pools_at_most_and_each_block_once_an_epoch(store, mon
         return parts(self, chunk, held)
 
     def watched_load(self, pool):
-        calls.append((threading.current_thread() is threading.main_thread(), pool.blocks.tolist()))
+        blocks = np.unique(data._source.block_of(pool)).tolist()
+        calls.append((threading.current_thread() is threading.main_thread(), blocks))
         return load(self, pool)
 
     monkeypatch.setattr(ProbeData, "_parts", watched_parts)
@@ -118,6 +119,16 @@ def test_reading_holds_two_pools_at_most_and_each_block_once_an_epoch(store, mon
     assert not any(main for main, _ in calls)
     read = [block for _, blocks in calls for block in blocks]
     assert len(read) == len(set(read)) == len(np.unique(data._source.block_of(data.samples)))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_pools_are_the_blocks_in_the_order_drawn(seed) -> None:
+    samples, block_of = np.arange(5, 45), np.repeat([2, 3, 5, 8, 9, 11, 12, 20], 5)
+    drawn = np.random.default_rng([seed]).permutation([2, 3, 5, 8, 9, 11, 12, 20])
+    found = pools.draw_pools(samples, block_of, (seed,))
+    assert [set(block_of[pool - 5]) for pool in found] == [set(drawn[i : i + 3]) for i in (0, 3, 6)]
+    assert sorted(np.concatenate(found)) == samples.tolist()
+    assert [pool.tolist() for pool in pools.draw_pools(samples, block_of, None)] == samples.reshape(8, 5).tolist()
 
 
 def test_leaving_early_stops_the_reading_thread(store) -> None:

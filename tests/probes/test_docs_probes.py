@@ -14,8 +14,8 @@ import embedstore
 from embedstore import tasks
 from embedstore.cli import main
 from embedstore.tasks import TaskRecord
-from probes.base import PROBES
 from probes.baselines import ResNet
+from probes.kinds import PROBES
 from probes.networks import NETWORKS
 from probes.outcome import STATE
 from probes.recipes import FIXES, RECIPES

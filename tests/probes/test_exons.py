@@ -13,7 +13,7 @@ from embedstore.tasks import record
 from probes import metrics
 from probes.exons import EXON_COUNTS, EXON_METRICS, exon_classes, exon_counts, exon_metric, exon_table, has_exons
 from probes.intervals import bootstrap, interval
-from probes.metrics import Scores
+from probes.scores import Scores
 
 NAMES = record("gene_finding").names
 SMALL = ("exon_forward", "intron_forward", "exon_reverse", "non_coding")

@@ -18,8 +18,8 @@ from embedstore.rows import Rows
 from embedstore.tasks import Labels, TaskRecord
 from probes import logistic
 from probes.affine import sample_parts
-from probes.base import PROBES
 from probes.dataset import ProbeData
+from probes.kinds import PROBES
 from probes.linear import PENALTIES, LogisticProbe, MajorityProbe, RidgeProbe, fit_ridges
 
 QUIET = {"progress": False}

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from embedstore.errors import CorruptError, InputError
 from embedstore.tasks import TaskRecord
 from probes import intervals, metrics
-from probes.metrics import Scores
-from probes.scores import load_scores, per_class, save_scores, undefined, undefined_note
+from probes.scores import Scores, load_scores, per_class, save_scores, undefined, undefined_note
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "metrics" / "metrics.json").read_text())
 CASES = GOLDEN["cases"]

@@ -6,7 +6,7 @@ import pytest
 
 from embedstore import tasks
 from embedstore.errors import InputError
-from probes.base import PROBES
+from probes.kinds import PROBES
 from probes.planning import make_probe
 from probes.recipes import FIXES, RECIPES, recipe_settings
 

@@ -16,9 +16,8 @@ from probe_tasks import planted_store
 from embedstore.errors import CorruptError, InputError
 from probes import tables
 from probes.intervals import bootstrap, interval
-from probes.metrics import Scores
 from probes.results import read_results, write_json
-from probes.scores import save_scores
+from probes.scores import Scores, save_scores
 from probes.table_formats import _latex, _markdown
 from probes.tables import COLUMNS, is_baseline, pivot, results_table, to_csv, to_latex, to_markdown, to_text
 
