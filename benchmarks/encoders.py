@@ -49,52 +49,25 @@ class Family(NamedTuple):
     batches: tuple[tuple[int, int], ...] = ((16, 88), (2, 1000))
 
 
+def esm_family(name: str, letters: int, positions: str, longest: int, **config: Any) -> Family:
+    """Return a family whose native class is that of ESM."""
+    settings = SIZES | {"pad_token_id": 1, "mask_token_id": 2, "max_position_embeddings": longest} | config
+    native = transformers.EsmConfig(vocab_size=letters, position_embedding_type=positions, **settings)
+    return Family(name, transformers.EsmModel, native, esm.build_esm)
+
+
 def families() -> list[Family]:
     """Return what is compared."""
-    ids = {"pad_token_id": 1, "mask_token_id": 2}
-    short = ((16, 88), (4, 510))
     return [
-        Family(
-            "ESM-2",
-            transformers.EsmModel,
-            transformers.EsmConfig(
-                vocab_size=33,
-                position_embedding_type="rotary",
-                token_dropout=True,
-                max_position_embeddings=1026,
-                **ids,
-                **SIZES,
-            ),
-            esm.build_esm,
-        ),
-        Family(
-            "ESM-1b",
-            transformers.EsmModel,
-            transformers.EsmConfig(
-                vocab_size=33,
-                position_embedding_type="absolute",
-                token_dropout=True,
-                emb_layer_norm_before=True,
-                max_position_embeddings=1026,
-                **ids,
-                **SIZES,
-            ),
-            esm.build_esm,
-        ),
-        Family(
-            "NT v1",
-            transformers.EsmModel,
-            transformers.EsmConfig(
-                vocab_size=4105, position_embedding_type="absolute", max_position_embeddings=1002, **ids, **SIZES
-            ),
-            esm.build_esm,
-        ),
+        esm_family("ESM-2", 33, "rotary", 1026, token_dropout=True),
+        esm_family("ESM-1b", 33, "absolute", 1026, token_dropout=True, emb_layer_norm_before=True),
+        esm_family("NT v1", 4105, "absolute", 1002),
         Family(
             "DNABERT, GROVER",
             transformers.BertModel,
             transformers.BertConfig(vocab_size=4101, layer_norm_eps=1e-12, max_position_embeddings=512, **SIZES),
             bert.build_bert,
-            short,
+            ((16, 88), (4, 510)),
         ),
         Family(
             "BigBird",

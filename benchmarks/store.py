@@ -25,6 +25,7 @@ from embedstore import tasks
 from embedstore.blocks import create_embedding
 
 LENGTH, CHANNELS = 512, 512
+TAR, NPY = "tar.gz (BEND)", "npy"
 
 
 def write_bend(path: Path, rows: list[np.ndarray], spans: np.ndarray) -> float:
@@ -142,6 +143,56 @@ def main() -> None:
         shutil.rmtree(folder)
 
 
+def written(
+    store: embedstore.Store, folder: Path, rows: list[np.ndarray], spans: np.ndarray
+) -> dict[str, tuple[float, Path]]:
+    """Write the rows in every way; return the seconds and the place of each."""
+    tar, npy, home = folder / "bend.tar.gz", folder / "tokens.npy", folder / "store.zarr" / "bench" / "embedding"
+    ways = {TAR: (write_bend(tar, rows, spans), tar)}
+    for resolution in ("token", "nucleotide"):
+        for codec in ("none", "zstd"):
+            name = resolution if codec == "none" else f"{resolution}_{codec}"
+            took = write_store(store, name, rows, spans, resolution=resolution, codec=codec)
+            ways[name.replace("_", " ")] = took, home / name
+    ways[NPY] = timed(lambda: np.save(npy, np.concatenate(rows).astype(np.float16)), 1), npy
+    return ways
+
+
+def warm_table(
+    store: embedstore.Store, ways: dict[str, tuple[float, Path]], spans: np.ndarray, picks: np.ndarray
+) -> None:
+    """Read what was written in every way, and print times, sizes and their ratios to BEND's."""
+    tar_seconds, tar = ways[TAR]
+    read_tar = timed(lambda: read_bend(tar))
+    raw = store.lengths("bench").sum() * CHANNELS * 4
+    head = ("", "MB", "of tar.gz", "of raw", "write s", "of tar.gz", "rows s", "of tar.gz", "nt s", "of tar.gz")
+    lines = [(*head, "64 random ms")]
+    for name, (seconds, path) in ways.items():
+        if name == TAR:
+            tokens, full, random = np.nan, read_tar, np.nan
+        elif name == NPY:
+            tokens, full, random = read_memmap(path, len(spans), picks)
+        else:
+            tokens, full, random = read_store(store, path.name, picks)
+        stored = size(path)
+        lines.append(
+            (
+                name,
+                f"{stored / 1e6:,.1f}",
+                f"{stored / size(tar):.3f}",
+                f"1/{raw / stored:.1f}",
+                f"{seconds:.2f}",
+                f"1/{tar_seconds / seconds:.1f}",
+                f"{tokens:.3f}",
+                f"1/{read_tar / tokens:.1f}",
+                f"{full:.3f}",
+                f"1/{read_tar / full:.1f}",
+                f"{random * 1000:.1f}",
+            )
+        )
+    table("warm cache, medians of 3 (64 random samples: of 9); tar.gz has no random access at all", lines)
+
+
 def compare(folder: Path, samples: int) -> None:
     """Write and read everything in one run."""
     rng = np.random.default_rng(0)
@@ -152,61 +203,12 @@ def compare(folder: Path, samples: int) -> None:
     store.add_task(tasks.from_sequences("bench", letters))
     raw = samples * LENGTH * CHANNELS * 4
     print(f"{machine()}; {samples} samples x {LENGTH} nt x {CHANNELS} channels = {raw / 1e6:,.0f} MB as float32")
-
-    tar, npy = folder / "bend.tar.gz", folder / "tokens.npy"
-    write = {"tar.gz (BEND)": write_bend(tar, rows, spans)}
-    write["token"] = write_store(store, "token", rows, spans)
-    write["token zstd"] = write_store(store, "token_zstd", rows, spans, codec="zstd")
-    write["nucleotide"] = write_store(store, "nucleotide", rows, spans, resolution="nucleotide")
-    write["nucleotide zstd"] = write_store(store, "nucleotide_zstd", rows, spans, resolution="nucleotide", codec="zstd")
-    write["npy"] = timed(lambda: np.save(npy, np.concatenate(rows).astype(np.float16)), 1)
-    home = folder / "store.zarr" / "bench" / "embedding"
-    sizes = {name: size(home / name.replace(" ", "_")) for name in write if name not in ("tar.gz (BEND)", "npy")}
-    sizes |= {"tar.gz (BEND)": size(tar), "npy": size(npy)}
-
-    read_tar = timed(lambda: read_bend(tar))
-    picks = rng.integers(0, samples, 64)
-    head = (
-        "",
-        "MB",
-        "of tar.gz",
-        "of raw",
-        "write s",
-        "of tar.gz",
-        "rows s",
-        "of tar.gz",
-        "nt s",
-        "of tar.gz",
-        "64 random ms",
-    )
-    lines = [head]
-    for name, written in write.items():
-        if name == "tar.gz (BEND)":
-            tokens, full, random = np.nan, read_tar, np.nan
-        elif name == "npy":
-            tokens, full, random = read_memmap(npy, len(spans), picks)
-        else:
-            tokens, full, random = read_store(store, name.replace(" ", "_"), picks)
-        lines.append(
-            (
-                name,
-                f"{sizes[name] / 1e6:,.1f}",
-                f"{sizes[name] / sizes['tar.gz (BEND)']:.3f}",
-                f"1/{raw / sizes[name]:.1f}",
-                f"{written:.2f}",
-                f"1/{write['tar.gz (BEND)'] / written:.1f}",
-                f"{tokens:.3f}",
-                f"1/{read_tar / tokens:.1f}",
-                f"{full:.3f}",
-                f"1/{read_tar / full:.1f}",
-                f"{random * 1000:.1f}",
-            )
-        )
-    table("warm cache, medians of 3 (64 random samples: of 9); tar.gz has no random access at all", lines)
+    ways = written(store, folder, rows, spans)
+    warm_table(store, ways, spans, rng.integers(0, samples, 64))
     rust, pure = codec_pipelines(store)
     print(f"all zstd rows: zarr-python's codecs {pure:.3f} s, the Rust pipeline {rust:.3f} s: {pure / rust:.1f} times")
-    cold = timed(lambda: read_tokens(store, "token"), 3, before=lambda: drop_cache(home / "token"))
-    cold_tar = timed(lambda: read_bend(tar), 1, before=lambda: drop_cache(folder))
+    cold = timed(lambda: read_tokens(store, "token"), 3, before=lambda: drop_cache(ways["token"][1]))
+    cold_tar = timed(lambda: read_bend(ways[TAR][1]), 1, before=lambda: drop_cache(folder))
     print(f"cold: all rows {cold:.3f} s, tar.gz {cold_tar:.2f} s, ratio 1/{cold_tar / cold:.1f}")
 
 

@@ -142,33 +142,31 @@ def _create(
     import zarr
 
     where, width, lengths = f"{task}/embedding/{model}", layout["width"], store.lengths(task)
-    root = zarr.open_group(store.zarr_store, mode="r+", use_consolidated=False)
-    group = ensure_group(root, where)
+    group = ensure_group(zarr.open_group(store.zarr_store, mode="r+", use_consolidated=False), where)
     samples = len(lengths)
     row_bytes = width * np.dtype(layout["dtype"] if row_count is not None else np.float32).itemsize
     counts = row_count if row_count is not None else np.ones(samples, np.int64)
     geometry = block_geometry(counts, row_bytes, few=few or row_count is None)
     rows, per_block = geometry.blocks * geometry.shard_rows, geometry.samples_per_block
-    arrays = []
+    arrays: list[str] = []
+
+    def create(name: str, shape: tuple[int, ...], **settings: Any) -> Any:
+        arrays.append(name)
+        return create_array(group, name, shape, **settings)
+
     if row_count is not None:
         inner, shard = (geometry.chunk_rows, width), (geometry.shard_rows, width)
-        create_array(
-            group, "vector", (rows, width), dtype=layout["dtype"], chunks=inner, shards=shard, codec=layout["codec"]
-        )
-        arrays += ["vector", "row_count", "first_row"]
-        by_row = [name for name, there in (("span", few or (row_count != lengths).any()), ("start", few)) if there]
-        for name in by_row:
-            create_array(group, name, (rows,), chunks=(geometry.shard_rows,))
+        create("vector", (rows, width), dtype=layout["dtype"], chunks=inner, shards=shard, codec=layout["codec"])
         for name, values in (("row_count", row_count), ("first_row", first_rows(row_count, geometry))):
-            create_array(group, name, (samples,), chunks=(2**16,), codec="zstd")[:] = values
-        arrays += by_row
+            create(name, (samples,), chunks=(2**16,), codec="zstd")[:] = values
+        for name, there in (("span", few or (row_count != lengths).any()), ("start", few)):
+            if there:
+                create(name, (rows,), chunks=(geometry.shard_rows,))
     if keep != "rows":
-        create_array(group, "pooled", (samples, width), chunks=(per_block, width))
-        arrays.append("pooled")
+        create("pooled", (samples, width), chunks=(per_block, width))
     words = COMMIT_HEADER + 2 * per_block
-    create_array(group, "quarantined", (samples,), chunks=(per_block,))
-    create_array(group, "commit", (geometry.blocks, words), chunks=(1, words))
-    arrays += ["quarantined", "commit"]
+    create("quarantined", (samples,), chunks=(per_block,))
+    create("commit", (geometry.blocks, words), chunks=(1, words))
     if store.local is not None:
         sync_tree(store.local / where)
     group.attrs["embedstore"] = {

@@ -17,6 +17,7 @@ import numpy as np
 
 from embedstore.digests import crc32c
 from embedstore.errors import CorruptError
+from embedstore.layout import ARRAYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -142,7 +143,7 @@ class DirectReader:
         """Tell whether an array that has one chunk per block has that of a block."""
         return (self._folder / name / "c" / str(block)).exists()
 
-    def small(self, name: str, block: int, dtype: np.dtype[Any] | str) -> NDArray[Any]:
+    def small(self, name: str, block: int) -> NDArray[Any]:
         """Read the chunk of an array of rows that has one per block: little-endian values and their CRC-32C.
 
         Parameters
@@ -151,8 +152,6 @@ class DirectReader:
             Of the array.
         block
             Which block.
-        dtype
-            Of its values.
 
         Returns
         -------
@@ -172,7 +171,8 @@ class DirectReader:
             known = self._recall(str(path), identity)
             if known is not None:
                 return known
-            size = self._shard_rows * np.dtype(dtype).itemsize + _CRC_BYTES
+            dtype = np.dtype(ARRAYS[name].dtype)
+            size = self._shard_rows * dtype.itemsize + _CRC_BYTES
             if identity.size != size:
                 raise _damaged(path, f"it has {identity.size:,} bytes and should have {size:,}")
             values = _checked(_bytes(handle, identity.size, 0, path), path).view(dtype)

@@ -14,13 +14,51 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
-def offsets(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return where each of consecutive pieces begins, and where the last ends, shape (n + 1,)."""
+def offsets(counts: NDArray[np.int64] | NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return where each of consecutive pieces begins, and where the last ends.
+
+    Parameters
+    ----------
+    counts
+        How long each piece is, shape (n,).
+
+    Returns
+    -------
+    numpy.ndarray
+        0 and the running sum, shape (n + 1,), int64.
+
+    Examples
+    --------
+    >>> offsets(np.array([3, 1, 2]))
+    array([0, 3, 4, 6])
+    """
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
-def sample_indices(samples: ArrayLike, total: int) -> NDArray[np.int64]:
-    """Return sample indices as an array, refusing any that do not exist."""
+def sample_indices(samples: ArrayLike | None, total: int) -> NDArray[np.int64]:
+    """Return sample indices as an array, refusing any that do not exist.
+
+    Parameters
+    ----------
+    samples
+        Numbers of samples, from 0, in any order; None: all.
+    total
+        How many samples there are.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n,), int64.
+
+    Raises
+    ------
+    InputError
+        If they are no whole numbers.
+    NotInStoreError
+        If there is no such sample.
+    """
+    if samples is None:
+        return np.arange(total)
     wanted = np.atleast_1d(np.asarray(samples))
     if wanted.size == 0:
         return np.empty(0, np.int64)

@@ -9,7 +9,7 @@ import numpy as np
 
 from embedstore.digests import sequence_digest
 from embedstore.errors import CorruptError, InputError, StoreError
-from embedstore.objects import names, remove, remove_tree
+from embedstore.objects import children, names, remove, remove_tree
 from embedstore.progress import progress_bar
 from embedstore.shards import TEMPORARY, claim
 
@@ -158,8 +158,8 @@ def repair(store: Store) -> pd.DataFrame:
     if store.mode == "r":
         raise StoreError(f"{store.path} is open for reading. Open it with mode='a' to repair it.")
     done = _clear_unfinished_files(store)
-    for name in store._children(""):  # noqa: SLF001 - same package
-        if store._attributes(name, "task") is None:  # noqa: SLF001
+    for name in children(store, ""):
+        if store._attributes(name, "task") is None:  # noqa: SLF001 - same package
             if store._attributes(name, "dropped task") is None:  # noqa: SLF001
                 done.append(_remove_tree(store, name))
             continue
@@ -184,7 +184,7 @@ def _clear_unfinished_files(store: Store) -> list[tuple[str, str]]:
 def _repair_task(store: Store, task: str) -> list[tuple[str, str]]:
     """Repair the embeddings of a task, its predictions, then the task itself."""
     done = []
-    for model in store._children(f"{task}/embedding"):  # noqa: SLF001
+    for model in children(store, f"{task}/embedding"):
         where = f"{task}/embedding/{model}"
         if store._attributes(where, "embedding") is None:  # noqa: SLF001
             done.append(_remove_tree(store, where))
@@ -202,8 +202,8 @@ def _repair_task(store: Store, task: str) -> list[tuple[str, str]]:
                 reason = "not committed" if fault is None else f"damaged: {fault}"
                 done += _remove_block(store, where, block, there, reason)
     predictions = f"{task}/prediction"
-    for model in store._children(predictions) if store.group(predictions) is not None else []:  # noqa: SLF001
-        for name in store._children(f"{predictions}/{model}"):  # noqa: SLF001
+    for model in children(store, predictions) if store.group(predictions) is not None else []:
+        for name in children(store, f"{predictions}/{model}"):
             if store._attributes(f"{predictions}/{model}/{name}", "prediction") is None:  # noqa: SLF001
                 done.append(_remove_tree(store, f"{predictions}/{model}/{name}"))
     for fault in list(_task_faults(store, task)):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from embedstore.errors import FormatVersionError, InputError, StoreError
+from embedstore.indices import offsets
 
 if TYPE_CHECKING:
     import zarr
@@ -149,7 +150,7 @@ def block_geometry(row_count: NDArray[np.int64], row_bytes: int, *, few: bool = 
         largest, smallest = smallest, smallest // SMALL_BLOCKS
     target = min(largest, max(smallest, total // FEWEST_BLOCKS))
     per_block = max(1, min(samples, target * samples // max(total, 1)))
-    starts = np.concatenate([[0], np.cumsum(row_count)])
+    starts = offsets(row_count)
 
     def largest_block(n: int) -> int:
         edges = np.append(np.arange(0, samples, n), samples)

@@ -175,20 +175,44 @@ def names(store: Store, prefix: str) -> list[str]:
         raise StoreError(f"{store.path} cannot be listed, which this needs.") from error
 
 
-def directly_below(store: Store, prefix: str) -> list[str]:
-    """Return what lies directly below a group in a store that is no folder; finished or not.
+def children(store: Store, path: str) -> list[str]:
+    """Return the names of the groups below a group, finished or not, sorted.
+
+    A store that cannot be listed answers from its consolidated metadata.
+
+    Parameters
+    ----------
+    store
+        An open store.
+    path
+        Of the group, ``""`` for the root.
+
+    Returns
+    -------
+    list of str
 
     Raises
     ------
-    NotImplementedError
-        If the server does not tell.
+    StoreError
+        If it can do neither.
     """
+    if store.local is not None:
+        return sorted(file.parent.name for file in (store.local / path).glob("*/zarr.json"))
+    import zarr
     from zarr.core.sync import sync
 
     async def listed() -> list[str]:
-        return [name async for name in store.zarr_store.list_dir(prefix)]
+        return [name async for name in store.zarr_store.list_dir(path)]
 
-    return sync(listed())
+    try:
+        return sorted(name for name in sync(listed()) if name != "zarr.json")
+    except (NotImplementedError, OSError):
+        members = zarr.open_group(store.zarr_store, mode="r").metadata.consolidated_metadata
+        if members is None:
+            cure = "`embedstore embed` writes it when it is done."
+            raise StoreError(f"{store.path} cannot be listed and lacks consolidated metadata: {cure}") from None
+        prefix = f"{path}/" if path else ""
+        return sorted({n[len(prefix) :].split("/")[0] for n in members.flattened_metadata if n.startswith(prefix)})
 
 
 def remove(store: Store, key: str) -> None:

@@ -23,25 +23,65 @@ LETTER_BASELINES = (*(f"kmer{k}" for k in range(1, 7)), "gc")
 """Names of the other baselines that are computed from it; see `probes.letters`."""
 
 
-class OneHot(Embedding):
+class Computed(Embedding):
+    """Rows that are computed from the stored sequence as they are read, and never stored; parent of all such.
+
+    Parameters
+    ----------
+    store, task, name
+        As for `embedstore.rows.Embedding`.
+    record, fingerprint, resolution
+        As its attributes.
+    width
+        Channels of a row.
+    row_count
+        Rows of each sample, shape (sample,).
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        task: str,
+        name: str,
+        *,
+        record: dict[str, Any],
+        fingerprint: dict[str, str],
+        resolution: str,
+        width: int,
+        row_count: NDArray[np.int64],
+    ) -> None:
+        self.store, self.task, self.name = store, task, name
+        self.record = {**record, "width": width}
+        self.fingerprint = {**fingerprint, "sequences": store.task_digests(task)["sequence"]}
+        self.resolution, self.codec, self.dtype, self.width = resolution, "none", np.dtype(np.float32), width
+        self.keeps_rows, self.keeps_pooled, self.keeps_some = True, True, False
+        self._names = []
+        self.row_count = row_count
+        self.geometry = block_geometry(row_count, width * self.dtype.itemsize)
+
+    def missing(self) -> list[int]:
+        """Return no block: the sequence is all it takes."""
+        return []
+
+
+class OneHot(Computed):
     """The nucleotides themselves as rows of four channels (A, C, G, T), computed as they are read."""
 
     def __init__(self, store: Store, task: str, name: str = ONE_HOT) -> None:
         from embedstore.sequences import one_hot
 
-        self.store, self.task, self.name = store, task, name
         self._one_hot = one_hot
-        self.record = {"name": ONE_HOT, "architecture": ONE_HOT, "width": 4}
-        self.fingerprint = {"architecture": ONE_HOT, "sequences": store.task_digests(task)["sequence"]}
-        self.resolution, self.codec, self.dtype, self.width = "nucleotide", "none", np.dtype(np.float32), 4
-        self.keeps_rows, self.keeps_pooled, self.keeps_some = True, True, False
-        self._arrays = {}
-        self.row_count = store.lengths(task)
-        self.geometry = block_geometry(self.row_count, self.width * self.dtype.itemsize)
-
-    def missing(self) -> list[int]:
-        """Return no block: the sequence is all it takes."""
-        return []
+        what = {"architecture": ONE_HOT}
+        super().__init__(
+            store,
+            task,
+            name,
+            record={"name": ONE_HOT, **what},
+            fingerprint=what,
+            resolution="nucleotide",
+            width=4,
+            row_count=store.lengths(task),
+        )
 
     def read(self, samples: ArrayLike, *, quarantined: bool = False, out: NDArray[Any] | None = None) -> Rows:  # noqa: ARG002
         """Read the rows of some samples, in the order asked for."""
@@ -53,7 +93,7 @@ class OneHot(Embedding):
 
     def pooled(self, samples: ArrayLike | None = None, *, quarantined: bool = False) -> NDArray[np.float32]:  # noqa: ARG002
         """Return the letter frequencies of samples (all by default), shape (sample, 4), float32."""
-        wanted = sample_indices(np.arange(len(self.row_count)) if samples is None else samples, len(self.row_count))
+        wanted = sample_indices(samples, len(self.row_count))
         means = [self._one_hot(codes).mean(0) for codes in self.store.sequences(self.task, wanted)]
         return np.array(means, np.float32).reshape(len(wanted), self.width)
 

@@ -12,7 +12,7 @@ from embedstore.adding import ANOTHER_NAME, refuse_difference
 from embedstore.batches import plan_batches
 from embedstore.computing import Runner
 from embedstore.errors import DeviceMemoryError, DiskSpaceError, InputError, NotInStoreError
-from embedstore.layout import ARRAYS, FORMAT_VERSION, Keep, Resolution, Strands, block_geometry
+from embedstore.layout import ARRAYS, FORMAT_VERSION, Geometry, Keep, Resolution, Strands, block_geometry
 from embedstore.selection import Selection, select
 from embedstore.store import Store, open_store
 
@@ -141,24 +141,8 @@ def plan(
     selection = select(store, task, keep=keep, resolution=resolution, strands=strands, positions=positions)
     name = name or model.name
     lengths = store.lengths(task)
-    done: list[int] = []
-    try:
-        emb = store.embedding(task, name)
-    except NotInStoreError:
-        counts = np.zeros(len(lengths), np.int64)
-        if keep != "pooled":
-            counts = selection.row_counts(store, task, model, progress=progress)
-        row_bytes = model.width * (4 if keep == "pooled" else np.dtype(dtype).itemsize)
-        few = keep == "pooled" or positions is not None
-        blocks = block_geometry(np.maximum(counts, keep == "pooled"), row_bytes, few=few).blocks
-        per_block = -(-len(lengths) // blocks)
-    else:
-        now = fingerprint(store, task, model, selection, dtype=dtype, codec=emb.codec)
-        refuse_difference(store, f"{task}/{name}", emb.fingerprint, now, ANOTHER_NAME)
-        counts, blocks, per_block = emb.row_count, emb.blocks, emb.geometry.samples_per_block
-        missing = set(emb.missing())
-        done = [block for block in range(blocks) if block not in missing]
-    ready = np.isin(np.arange(len(lengths)) // per_block, done)
+    counts, geometry, done = _laid_out(store, task, model, name, selection, dtype=dtype, progress=progress)
+    ready = np.isin(np.arange(len(lengths)) // geometry.samples_per_block, done)
     tried = run_trial(store, task, model, selection) if trial and not ready.all() else None
     left = int(lengths[~ready].sum())
     return EmbedPlan(
@@ -168,7 +152,7 @@ def plan(
         int(lengths.sum()),
         int(counts.sum()),
         lengths.sum() * tried.tokens_per_nucleotide if tried else float("nan"),
-        blocks,
+        geometry.blocks,
         stored_bytes(counts, lengths, model.width, dtype, selection),
         int(counts[ready].sum()),
         len(done),
@@ -176,6 +160,26 @@ def plan(
         left / tried.nucleotides_per_second if tried else (float("nan") if left else 0.0),
         shutil.disk_usage(store.local).free if store.local else None,
     )
+
+
+def _laid_out(
+    store: Store, task: str, model: Model, name: str, selection: Selection, *, dtype: str, progress: bool
+) -> tuple[NDArray[np.int64], Geometry, list[int]]:
+    """Return the rows of each sample, how they lie or would lie in blocks, and the blocks that are committed."""
+    try:
+        emb = store.embedding(task, name)
+    except NotInStoreError:
+        pooled = selection.keep == "pooled"
+        counts = np.zeros(len(store.lengths(task)), np.int64)
+        if not pooled:
+            counts = selection.row_counts(store, task, model, progress=progress)
+        row_bytes = model.width * (4 if pooled else np.dtype(dtype).itemsize)
+        few = pooled or selection.positions is not None
+        return counts, block_geometry(np.maximum(counts, pooled), row_bytes, few=few), []
+    now = fingerprint(store, task, model, selection, dtype=dtype, codec=emb.codec)
+    refuse_difference(store, f"{task}/{name}", emb.fingerprint, now, ANOTHER_NAME)
+    missing = set(emb.missing())
+    return emb.row_count, emb.geometry, [block for block in range(emb.blocks) if block not in missing]
 
 
 def check_choices(**chosen: str) -> None:
@@ -275,10 +279,11 @@ def run_trial(store: Store, task: str, model: Model, selection: Selection) -> Tr
     dtype = None if selection.keep == "pooled" else "float32"
     tried: dict[int, float] = {}
     ended = time.perf_counter() + _TRIAL_SECONDS
-    _time(Runner(model, 1, dtype), jobs[:1])  # first calls pay for set-up
+    means = selection.keep != "rows"
+    _time(Runner(model, 1, dtype, means=means), jobs[:1])  # first calls pay for set-up
     for budget in BUDGETS["cpu" if model.device.type == "cpu" else "cuda"]:
         try:
-            tried[budget] = _rate(model, jobs, budget, dtype, (ended - time.perf_counter()) / 2)
+            tried[budget] = _rate(Runner(model, budget, dtype, means=means), jobs, (ended - time.perf_counter()) / 2)
         except DeviceMemoryError:
             if not tried:
                 raise
@@ -291,12 +296,11 @@ def run_trial(store: Store, task: str, model: Model, selection: Selection) -> Tr
     return Trial(best, tried[best], tried[best] / per_nucleotide, per_nucleotide, tried)
 
 
-def _rate(model: Model, jobs: list[Job], budget: int, dtype: str | None, seconds: float) -> float:
-    """Return tokens per second with batches of a size; at least one batch is run."""
+def _rate(runner: Runner, jobs: list[Job], seconds: float) -> float:
+    """Return tokens per second with batches of a runner's size; at least one batch is run."""
     lengths = np.array([len(job.ids) for job in jobs], np.int64)
-    runner = Runner(model, budget, dtype)
     spent = 0.0
-    batches = plan_batches(lengths, budget, packs=model.packs, pads=model.pads)
+    batches = plan_batches(lengths, runner.budget, packs=runner.model.packs, pads=runner.model.pads)
     # Long and short ones in turn: the first batches are those of the longest sequences.
     for batch in batches[:: max(1, len(batches) // 4)] + batches[1:]:
         spent += _time(runner, [jobs[i] for i in batch])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedstore.blocks import software
 from embedstore.layout import FORMAT_VERSION, ensure_group
+from embedstore.objects import children
 
 if TYPE_CHECKING:
     import torch
@@ -63,8 +64,8 @@ def runs(embedding: Embedding) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     if store.group(where) is None:
         return found
-    for name in store._children(where):  # noqa: SLF001 - same package
-        attributes = store._attributes(f"{where}/{name}", "run")  # noqa: SLF001
+    for name in children(store, where):
+        attributes = store._attributes(f"{where}/{name}", "run")  # noqa: SLF001 - same package
         if attributes is not None:
             found[name] = attributes["record"]
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -10,7 +10,8 @@ from embedstore.digests import crc32c, fingerprint_word, rows_checksum
 from embedstore.direct import DirectReader, Wanted
 from embedstore.errors import CorruptError, IncompleteError, InputError, NonFiniteError
 from embedstore.indices import offsets, sample_indices
-from embedstore.layout import ARRAYS, COMMIT_HEADER, Geometry
+from embedstore.layout import COMMIT_HEADER, Geometry
+from embedstore.through_zarr import ZarrReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,8 +109,10 @@ class Embedding:
         self.dtype = np.dtype(layout["dtype"])
         self.width = int(layout["width"])
         self.geometry = Geometry(**layout["geometry"])
-        arrays: list[str] = layout["arrays"]
-        self.keeps_rows, self.keeps_pooled, self.keeps_some = (name in arrays for name in ("vector", "pooled", "start"))
+        self._names: list[str] = layout["arrays"]
+        self.keeps_rows, self.keeps_pooled, self.keeps_some = (
+            name in self._names for name in ("vector", "pooled", "start")
+        )
         where = f"{task}/embedding/{name}"
         self.row_count: NDArray[np.int64] = np.zeros(self.geometry.samples, np.int64)
         self._first = self.row_count
@@ -120,11 +123,7 @@ class Embedding:
             raise CorruptError(
                 f"{store.path}: {where}: stored row counts are gone. Run `embedstore repair {store.path}`."
             )
-        self._arrays = {
-            array: store.array(f"{where}/{array}", rust=array == "vector")
-            for array in ("vector", "span", "start", "pooled", "quarantined", "commit")
-            if array in arrays
-        }
+        self._zarr = ZarrReader(store, where, self._names, self.geometry, self.where)
         self._direct = None
         if store.local is not None:
             row_bytes = self.width * self.dtype.itemsize
@@ -145,7 +144,7 @@ class Embedding:
     @property
     def has_spans(self) -> bool:
         """Whether rows stand for other numbers of nucleotides than one."""
-        return "span" in self._arrays
+        return "span" in self._names
 
     @property
     def blocks(self) -> int:
@@ -170,7 +169,7 @@ class Embedding:
         """
         if block in self._committed:
             return self._committed[block]
-        words = self.store.read_part(self._arrays["commit"], np.s_[block], self.where(block))
+        words = self._zarr.part("commit", np.s_[block], block)
         if not words[0]:
             return None
         body = words[COMMIT_HEADER:]
@@ -180,7 +179,7 @@ class Embedding:
                 f"Run `embedstore repair {self.store.path}`, then embed again."
             )
         self._committed[block] = words
-        return words  # type: ignore[no-any-return]
+        return words
 
     def where(self, block: int) -> str:
         """Name a block and its samples for a message."""
@@ -219,7 +218,11 @@ class Embedding:
         samples
             Their indices.
         quarantined, out
-            As for `read_block`.
+            As for `read_block`, with the same errors.
+
+        Returns
+        -------
+        Rows
         """
         wanted = sample_indices(samples, len(self.row_count))
         if not self.keeps_rows:
@@ -271,22 +274,8 @@ class Embedding:
             self._checksums(block)  # what is not committed is not there to be read
             row = self._first[rows.samples[part]] - block * self.geometry.shard_rows
             wanted.append(Wanted(block, row, self.row_count[rows.samples[part]], rows.first_row[part]))
-        if self._direct is not None and self.codec == "none":
-            yield from ((block, places[block]) for block in self._direct.rows(wanted, rows.vector))
-            return
-        for each in wanted:
-            self._fill_by_zarr(rows, each)
-            yield each.block, places[each.block]
-
-    def _fill_by_zarr(self, rows: Rows, wanted: Wanted) -> None:
-        """Read rows of a block through zarr, neighbours at once."""
-        start, stop = wanted.row, wanted.row + wanted.rows
-        follows = (start[1:] == stop[:-1]) & (wanted.place[1:] == wanted.place[:-1] + wanted.rows[:-1])
-        for run in np.split(np.arange(len(start)), np.flatnonzero(~follows) + 1):
-            first = wanted.block * self.geometry.shard_rows + int(start[run[0]])
-            count, to = int(stop[run[-1]] - start[run[0]]), int(wanted.place[run[0]])
-            part = np.s_[first : first + count]
-            rows.vector[to : to + count] = self.store.read_part(self._arrays["vector"], part, self.where(wanted.block))
+        reader = self._direct if self._direct is not None and self.codec == "none" else self._zarr
+        yield from ((block, places[block]) for block in reader.rows(wanted, rows.vector))
 
     def check(self, rows: Rows, block: int, places: NDArray[np.int64], *, quarantined: bool = False) -> None:
         """Compare samples of a block with its commit record, and fill in their spans and starts.
@@ -301,8 +290,8 @@ class Embedding:
             As for `read_block`.
         """
         sums, before = self._checksums(block).tolist(), block * self.geometry.samples_per_block
-        span = self._small("span", block) if "span" in self._arrays else None
-        start = self._small("start", block) if "start" in self._arrays else None
+        small = self._direct or self._zarr
+        span, start = (small.small(name, block) if name in self._names else None for name in ("span", "start"))
         marks = self._marks(block)
         samples = rows.samples[places]
         row = (self._first[samples] - block * self.geometry.shard_rows).tolist()
@@ -337,7 +326,7 @@ class Embedding:
         numpy.ndarray
             Shape (sample, channel), float32.
         """
-        wanted = sample_indices(np.arange(len(self.row_count)) if samples is None else samples, len(self.row_count))
+        wanted = sample_indices(samples, len(self.row_count))
         out = np.empty((len(wanted), self.width), np.float32)
         per_block = self.geometry.samples_per_block
         for block in np.unique(wanted // per_block):
@@ -355,8 +344,7 @@ class Embedding:
         if not self.keeps_pooled:
             return self._means(block)
         sums = self._checksums(block)[len(samples) :]
-        selection = np.s_[samples[0] : samples[-1] + 1]
-        values: NDArray[np.float32] = self.store.read_part(self._arrays["pooled"], selection, self.where(block))
+        values = self._zarr.samples("pooled", block)
         for place, sample in enumerate(samples):
             if crc32c(values[place]) != sums[place]:
                 raise self._damaged(block, sample, "pooled row")
@@ -377,9 +365,9 @@ class Embedding:
 
     def quarantined(self) -> NDArray[np.int64]:
         """Return the samples whose rows were not finite and were stored as NaN on request: their indices."""
-        if "quarantined" not in self._arrays:
+        if "quarantined" not in self._names:
             return np.empty(0, np.int64)
-        marks = self.store.read_part(self._arrays["quarantined"], np.s_[:], f"{self.store.path}: {self.task}")
+        marks = self.store.read_part(self._zarr.arrays["quarantined"], np.s_[:], f"{self.store.path}: {self.task}")
         return np.flatnonzero(marks)
 
     def _quarantine(self, block: int, samples: NDArray[np.int64]) -> NonFiniteError:
@@ -390,23 +378,13 @@ class Embedding:
             f"them: {ids}{', ...' if len(samples) > 5 else ''}. `quarantined()` lists all of them: leave them out."
         )
 
-    def _small(self, name: Literal["span", "start"], block: int) -> NDArray[Any]:
-        """Read a block's part of ``span`` or ``start``."""
-        if self._direct is not None:
-            return self._direct.small(name, block, ARRAYS[name].dtype)
-        start, rows = block * self.geometry.shard_rows, self.geometry.shard_rows
-        values: NDArray[Any] = self.store.read_part(self._arrays[name], np.s_[start : start + rows], self.where(block))
-        return values
-
     def _marks(self, block: int) -> NDArray[np.bool_] | None:
         """Tell which samples of a block are quarantined; None where none are."""
-        if "quarantined" not in self._arrays or (
+        if "quarantined" not in self._names or (
             self._direct is not None and not self._direct.has("quarantined", block)
         ):
             return None
-        samples = self.block_samples(block)
-        part = np.s_[samples.start : samples.stop]
-        marks: NDArray[np.bool_] = self.store.read_part(self._arrays["quarantined"], part, self.where(block)) != 0
+        marks: NDArray[np.bool_] = self._zarr.samples("quarantined", block) != 0
         return marks
 
     def _checksums(self, block: int) -> NDArray[np.uint32]:

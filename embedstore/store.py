@@ -13,18 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from embedstore.digests import labels_digest, table_digest
-from embedstore.errors import (
-    CorruptError,
-    InputError,
-    NotInStoreError,
-    StoreError,
-    did_you_mean,
-)
-from embedstore.indices import ids_to_indices, sample_indices
-from embedstore.layout import FORMAT_VERSION, check_name, check_version, unwritten_labels
+from embedstore.errors import CorruptError, InputError, NotInStoreError, StoreError, did_you_mean
+from embedstore.indices import ids_to_indices
+from embedstore.layout import FORMAT_VERSION, check_name, check_version
 from embedstore.locations import has_zarrs, zarr_store
-from embedstore.objects import directly_below
+from embedstore.objects import children
 from embedstore.onehot import ONE_HOT, open_embedding
 
 if TYPE_CHECKING:
@@ -158,50 +151,38 @@ class Store:
 
     def tasks(self) -> list[str]:
         """Return the names of the tasks in the store."""
-        return [name for name in self._children("") if self._attributes(name, "task")]
+        return [name for name in children(self, "") if self._attributes(name, "task")]
 
     def models(self, task: str) -> list[str]:
         """Return the names of the models that a task has been embedded with, completely or in part."""
         self.task_group(task)
         where = f"{task}/embedding"
-        return [name for name in self._children(where) if self._attributes(f"{where}/{name}", "embedding")]
+        return [name for name in children(self, where) if self._attributes(f"{where}/{name}", "embedding")]
 
-    def _children(self, path: str) -> list[str]:
-        """Return the names of the groups below a group; a store that cannot list answers from consolidated metadata."""
-        import zarr
-
-        if self.local is not None:
-            return sorted(file.parent.name for file in (self.local / path).glob("*/zarr.json"))
-        try:
-            return sorted(name for name in directly_below(self, path) if name != "zarr.json")
-        except (NotImplementedError, OSError):
-            members = zarr.open_group(self.zarr_store, mode="r").metadata.consolidated_metadata
-            if members is None:
-                cure = "`embedstore embed` writes it when it is done."
-                raise StoreError(f"{self.path} cannot be listed and lacks consolidated metadata: {cure}") from None
-            prefix = f"{path}/" if path else ""
-            return sorted({n[len(prefix) :].split("/")[0] for n in members.flattened_metadata if n.startswith(prefix)})
-
-    def _attributes(self, path: str, kind: str) -> dict[str, Any] | None:
-        """Return our attributes of a group of some kind, or None where it is not one or was never finished."""
+    def _finished(self, path: str, kind: str) -> zarr.Group | None:
+        """Return a group of some kind, or None where it is not one or was never finished."""
         group = self.group(path)
         ours = dict(group.attrs).get("embedstore") if group is not None else None
         if not isinstance(ours, dict) or ours.get("kind") != kind:
             return None
         check_version(ours, f"{self.path}/{path}", kind)
-        return ours
+        return group
+
+    def _attributes(self, path: str, kind: str) -> dict[str, Any] | None:
+        """Return our attributes of a group of some kind, or None where it is not one or was never finished."""
+        group = self._finished(path, kind)
+        return None if group is None else dict(group.attrs)["embedstore"]  # type: ignore[return-value]
 
     def task_group(self, task: str) -> zarr.Group:
         """Return the zarr group of a task."""
         check_name(task, "task")
-        if self._attributes(task, "task") is None:
+        group = self._finished(task, "task")
+        if group is None:
             known = self.tasks()
             raise NotInStoreError(
                 f"{self.path} has no task {task!r}.{did_you_mean(task, known)} `embedstore embed {task}` with its "
                 "input files adds it."
             )
-        group = self.group(task)
-        assert group is not None
         return group
 
     def model_group(self, task: str, model: str) -> zarr.Group:
@@ -209,13 +190,12 @@ class Store:
         self.task_group(task)
         check_name(model, "model")
         path = f"{task}/embedding/{model}"
-        if self._attributes(path, "embedding") is None:
+        group = self._finished(path, "embedding")
+        if group is None:
             known = [*self.models(task), ONE_HOT]
             raise NotInStoreError(
                 f"{self.path}: task {task!r} is not embedded with model {model!r}.{did_you_mean(model, known)}"
             )
-        group = self.group(path)
-        assert group is not None
         return group
 
     # ---- arrays ----------------------------------------------------------------------------------
@@ -272,12 +252,22 @@ class Store:
         self.task_group(task)
         lengths: NDArray[np.int64] = self._once(f"{task}/sample/length")
         if (lengths <= 0).any():
-            raise self._task_damaged(task, "sample lengths are gone")
+            from embedstore.task_reading import task_damaged
+
+            raise task_damaged(self, task, "sample lengths are gone")
         return lengths
 
     def samples(self, task: str) -> pd.DataFrame:
-        """Read the sample table: id, chromosome, start, end, strand, split, length and further columns of the input."""
-        return self._table(task, "sample", "columns", "samples")
+        """Read the sample table of a task.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row per sample: id, chromosome, start, end, strand, split, length (letters), then columns of the input.
+        """
+        from embedstore.task_reading import read_table
+
+        return read_table(self, task, "sample", "columns", "samples")
 
     def variants(self, task: str) -> pd.DataFrame:
         """Read the table of variants of a task that `embedstore.variants.variant_task` made.
@@ -287,24 +277,13 @@ class Store:
         InputError
             If the task is not one of variants.
         """
+        from embedstore.task_reading import read_table
+
         if "variants" not in self.task_digests(task):
             raise InputError(
                 f"{self.path}: task {task!r} is not one of variants; make it with embedstore.variants.variant_task."
             )
-        return self._table(task, "variant", "variant_columns", "variants")
-
-    def _table(self, task: str, group: str, columns: str, digest: str) -> pd.DataFrame:
-        """Read a table that is stored as one array per column."""
-        import pandas as pd
-
-        attributes = self.task_attributes(task)
-        values = {name: self.read(f"{task}/{group}/{name}") for name in attributes[columns]}
-        table = pd.DataFrame(
-            {name: column.astype(object) if column.dtype.kind in "OUT" else column for name, column in values.items()}
-        )
-        if table_digest(table) != attributes["digest"][digest]:
-            raise self._task_damaged(task, f"the {group} table differs from its digest")
-        return table
+        return read_table(self, task, "variant", "variant_columns", "variants")
 
     def indices(self, task: str, ids: Sequence[str]) -> NDArray[np.int64]:
         """Return the indices of samples by id.
@@ -335,46 +314,29 @@ class Store:
         return {}
 
     def sequences(self, task: str, samples: ArrayLike | None = None) -> list[NDArray[np.uint8]]:
-        """Read the sequences of samples (all by default), each an array of upper-case ASCII letters."""
-        lengths = self.lengths(task)
-        wanted = sample_indices(np.arange(len(lengths)) if samples is None else samples, len(lengths))
-        first = self._once(f"{task}/first_nucleotide")
-        if (first < 0).any():
-            raise self._task_damaged(task, "the places of samples on the nucleotide axis are gone")
-        array = self.array(f"{task}/sequence")
-        ordered = np.unique(wanted)
-        runs = np.split(ordered, np.flatnonzero(np.diff(ordered) != 1) + 1) if len(ordered) else []
-        found: dict[int, NDArray[np.uint8]] = {}
-        for run in runs:
-            start, stop = int(first[run[0]]), int(first[run[-1]] + lengths[run[-1]])
-            letters = self.read_part(array, np.s_[start:stop], f"{self.path}: task {task!r}")
-            if not letters.all():
-                raise self._task_damaged(task, f"letters {start} to {stop} of the sequence are gone")
-            found.update({int(i): letters[first[i] - start : first[i] - start + lengths[i]] for i in run})
-        return [found[int(i)] for i in wanted]
+        """Read the sequences of samples.
+
+        Parameters
+        ----------
+        task
+            Name of the task.
+        samples
+            Their indices; all by default.
+
+        Returns
+        -------
+        list of numpy.ndarray
+            Upper-case ASCII letters of each, in the order asked for, uint8.
+        """
+        from embedstore.task_reading import read_sequences
+
+        return read_sequences(self, task, samples, self._once(f"{task}/first_nucleotide"))
 
     def labels(self, task: str) -> Labels | None:
-        """Read the labels of a task, or None where it has none."""
-        from embedstore.tasks import Labels
+        """Read the labels of a task: values and the names of their dimensions; None where it has none."""
+        from embedstore.task_reading import read_labels
 
-        attributes = self.task_attributes(task)
-        if "label" not in attributes["digest"]:
-            return None
-        array = self.array(f"{task}/label")
-        labels = Labels(
-            self.read_part(array, np.s_[:], f"{self.path}: task {task!r}"),
-            tuple(attributes["label"]["dims"]),
-            tuple(attributes["label"]["names"]),
-        )
-        if unwritten_labels(labels.values) or labels_digest(labels) != attributes["digest"]["label"]:
-            raise self._task_damaged(task, "the labels differ from their digest")
-        return labels
-
-    def _task_damaged(self, task: str, what: str) -> CorruptError:
-        return CorruptError(
-            f"{self.path}: task {task!r}: {what}. Run `embedstore repair {self.path}`, then embed again with the "
-            "task's input files: embeddings of the same sequences are kept."
-        )
+        return read_labels(self, task)
 
     def add_task(self, task: Task) -> None:
         """Add a task: its sequences, sample table and labels. The same task again changes nothing.
@@ -391,7 +353,24 @@ class Store:
     # ---- embeddings ------------------------------------------------------------------------------
 
     def embedding(self, task: str, model: str) -> Embedding:
-        """Return the rows of a task under a model (``"onehot"``: computed from the sequence)."""
+        """Return the rows of a task under a model, to be read by blocks or samples.
+
+        Parameters
+        ----------
+        task
+            Name of the task.
+        model
+            Name of the embedding, or ``"onehot"``: computed from the sequence.
+
+        Returns
+        -------
+        embedstore.rows.Embedding
+
+        Raises
+        ------
+        NotInStoreError
+            The store has no such task or embedding.
+        """
         return open_embedding(self, task, model)
 
     def open(self, task: str, model: str) -> xr.Dataset:

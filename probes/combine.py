@@ -52,6 +52,7 @@ class Asked(NamedTuple):
     settings: Mapping[str, Any] = {}
     allow_partial: bool = False
     predictions: bool = False
+    tests: Sequence[str] | None = None
 
 
 def make_specs(
@@ -66,8 +67,9 @@ def make_specs(
     settings: Mapping[str, Any] | None = None,
     allow_partial: bool = False,
     predictions: bool = False,
+    tests: Sequence[str] | None = None,
 ) -> list[Spec]:
-    """Combine every task with every model, probe, recipe, fold and seed.
+    """Combine every task with every model, probe, recipe, fold or test split, and seed.
 
     What cannot be is left out, and a warning says what and why: a network that reads letters on an embedding, a
     network for whole sequences on a task of nucleotides, an embedding of which only means are kept for a probe that
@@ -96,11 +98,14 @@ def make_specs(
         Use the samples that are embedded where some are not yet.
     predictions
         Write down what the probes predict for the test samples.
+    tests
+        Splits to test on, for tasks with several, such as ``["CASP12", "CB513"]``: a probe for each. None (default):
+        the one called test; where a task has none, all others than train and valid.
 
     Returns
     -------
     list of Spec
-        Each once, by task, model, probe, recipe, fold and seed in the order given.
+        Each once, by task, model, probe, recipe, fold or test split, and seed in the order given.
 
     Raises
     ------
@@ -121,6 +126,7 @@ def make_specs(
         settings or {},
         allow_partial,
         predictions,
+        None if tests is None else _several(tests),
     )
     found, left_out = combine(store, [asked])
     for line in reasons(left_out):
@@ -235,28 +241,32 @@ def _product(
 ) -> Iterator[tuple[Spec, str]]:
     """Yield every combination, with the reason where it cannot be."""
     _check(asked, where)
+    splits_of: dict[str, list[str]] = {}
     for task in asked.tasks:
         with _at(where("tasks", task)):
-            record = store.record(task)
-            splits = list(store.samples(task)["split"].unique())
-        folds = _folds(task, splits, asked.folds, where)
+            splits_of[task] = list(store.samples(task)["split"].unique())
+    _check_tests(splits_of, asked, where)
+    for task, splits in splits_of.items():
+        record = store.record(task)
+        parts = _parts(task, splits, asked, where)
         for model in _models(store, task, asked, where):
             with _at(where("models", model)):
                 embedding = _complete(store, task, model, asked.allow_partial)
-            for probe, recipe, fold, seed in itertools.product(asked.probes, asked.recipes, folds, asked.seeds):
-                fields = (dict(asked.settings), asked.allow_partial, asked.predictions)
-                spec = Spec(address, task, model, probe, recipe, fold, seed, *fields)
+            for probe, recipe, part, seed in itertools.product(asked.probes, asked.recipes, parts, asked.seeds):
+                fields = (dict(asked.settings), asked.allow_partial, asked.predictions, part.test)
+                spec = Spec(address, task, model, probe, recipe, part.fold, seed, *fields)
                 yield spec, _reason(spec, record, embedding, splits, asked)
 
 
 def _check(asked: Asked, where: Callable[[str, object], str]) -> None:
     """Refuse what can be refused without a look at the store."""
-    from probes.base import probe_kind
+    from probes.kinds import probe_kind
     from probes.planning import make_probe
     from probes.recipes import RECIPES
 
-    for field in ("tasks", "models", "probes", "recipes", "seeds"):
-        if not getattr(asked, field):
+    for field in ("tasks", "models", "probes", "recipes", "seeds", "folds", "tests"):
+        value = getattr(asked, field)
+        if value is not None and not value:
             raise InputError(f"{where(field, None)}{field} is empty: name one or more.")
     for recipe in asked.recipes:
         if recipe not in RECIPES:
@@ -303,6 +313,41 @@ def _complete(store: Store, task: str, model: str, allow_partial: bool) -> Embed
     return embedding
 
 
+class _Part(NamedTuple):
+    """What a probe is tested on: the fold, or the split where a task has several; neither for the split test."""
+
+    fold: int | None = None
+    test: str | None = None
+
+
+def _check_tests(splits_of: Mapping[str, Sequence[str]], asked: Asked, where: Callable[[str, object], str]) -> None:
+    """Refuse a test split that none of the tasks has, and folds beside test splits."""
+    if asked.tests is None:
+        return
+    if asked.folds is not None:
+        raise InputError(f"{where('tests', None)}tests and folds both say what to test on: leave one of them out.")
+    known = {name for splits in splits_of.values() for name in splits if name}
+    for test in asked.tests:
+        if test not in known:
+            tasks = " and ".join(map(repr, splits_of))
+            raise InputError(f"{where('tests', test)}there is no split {test!r} in {tasks}.{did_you_mean(test, known)}")
+
+
+def _parts(task: str, splits: Sequence[str], asked: Asked, where: Callable[[str, object], str]) -> Sequence[_Part]:
+    """Return what probes of a task are tested on."""
+    from probes.roles import several_tests, split_roles, tested_on
+
+    if asked.tests is not None:
+        for test in set(asked.tests) & set(splits):
+            with _at(where("tests", test)), _at(f"task {task!r}: "):
+                split_roles(splits, None, tested_on(test))
+        return [_Part(test=test) for test in dict.fromkeys(asked.tests)]
+    others = several_tests(splits)
+    if others and asked.folds is None and not any(re.fullmatch(r"part\d+", name) for name in others):
+        return [_Part(test=test) for test in others]
+    return [_Part(fold) for fold in _folds(task, splits, asked.folds, where)]
+
+
 def _folds(
     task: str, splits: Sequence[str], wanted: Sequence[int] | None, where: Callable[[str, object], str]
 ) -> Sequence[int | None]:
@@ -325,13 +370,15 @@ def _folds(
 
 def _reason(spec: Spec, record: TaskRecord, embedding: Embedding, splits: Sequence[str], asked: Asked) -> str:
     """Say why a combination cannot be; empty where it can."""
-    from probes.base import probe_kind
+    from probes.kinds import probe_kind
     from probes.networks import NETWORKS
     from probes.planning import pools
 
     kind = probe_kind(spec.probe)
     if spec.fold is not None and {"train", "valid", "test"} <= set(splits):
         return f"task {spec.task!r} has the splits train, valid and test, and no folds"
+    if spec.test is not None and spec.test not in splits:
+        return f"task {spec.task!r} has no split {spec.test!r}"
     if not kind.seeded and spec.seed != asked.seeds[0]:
         return f"probe {spec.probe!r} draws nothing: it is run for the first seed only"
     network = NETWORKS.get(kind.parameters.get("network", ""))

@@ -1,29 +1,19 @@
-"""Samples of a task with their stored embeddings and labels, in batches.
-
-The order of the samples depends on the seed alone, not on what fits in memory: blocks are drawn, eight at a time, and
-the samples of these eight shuffled. So a task that is read anew each epoch gives the same numbers as one held in
-memory.
-"""
+"""Samples of a task with their stored embeddings and labels, in batches."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
-from embedstore.errors import (
-    CorruptError,
-    InputError,
-    NonFiniteError,
-    NotInStoreError,
-    did_you_mean,
-)
+from embedstore.errors import CorruptError, InputError, NonFiniteError, NotInStoreError, did_you_mean
+from embedstore.indices import offsets
 from embedstore.progress import progress_bar
+from probes.pools import draw_pools, read_ahead
 from probes.reading import Held, Source, check_kept, describe, free_memory, hold, open_rows, take
 from probes.targets import Targets, labelled
 
@@ -38,7 +28,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-POOL_BLOCKS = 8
 PART_NUCLEOTIDES = 50_000
 
 
@@ -77,13 +66,6 @@ class Part(NamedTuple):
         """Return what a network needs to know of the layout of these samples, which takes no weights."""
         more = () if self.more is None else (self.more,)
         return network.layout(self.span, self.first_row, *more)  # type: ignore[operator]
-
-
-class _Pool(NamedTuple):
-    """Samples that are shuffled among each other, and the blocks they lie in."""
-
-    blocks: NDArray[np.int64]
-    samples: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,7 +215,7 @@ class ProbeData:
         if nbytes > limit:
             return data
         pools = progress_bar(data._pools(None), f"reading {'+'.join(wanted)}", show=progress, unit="pool")
-        return replace(data, _held=hold(source.load(kept, (pool.samples for pool in pools))))
+        return replace(data, _held=hold(source.load(kept, pools)))
 
     @classmethod
     def from_rows(cls, rows: Rows, labels: Labels, record: TaskRecord) -> ProbeData:
@@ -267,7 +249,7 @@ class ProbeData:
         digest = hashlib.sha256()
         for array in (*rows[:4], labels.values):
             digest.update(np.ascontiguousarray(array).data)
-        span = np.concatenate([[0], np.cumsum(rows.span, dtype=np.int64)])
+        span = offsets(rows.span)
         targets = Targets(record, labels, np.diff(span[rows.first_row]))
         description = {"record": record.to_dict(), "digest": {"rows and labels": digest.hexdigest()}}
         samples, width = np.asarray(rows.samples), rows.vector.shape[1]
@@ -359,51 +341,20 @@ class ProbeData:
             One batch, in parts of about 50,000 nucleotides or one longer sample.
         """
         pools = self._pools(seed)
-        order = np.concatenate([pool.samples for pool in pools])
+        order = np.concatenate(pools)
         chunks = [order[start : start + size] for start in range(0, len(order), size)]
-        if self._held is not None:
+        if self._held is None:
+            yield from read_ahead(chunks, pools, self._load, self._parts)
+        else:
             yield from (self._parts(chunk, [self._held]) for chunk in chunks)
-            return
-        ends = np.cumsum([len(pool.samples) for pool in pools])
-        held: dict[int, Held] = {}
-        loaded = done = used = 0
-        with ThreadPoolExecutor(1) as reader:
-            pending = reader.submit(self._load, pools[0])
-            for chunk in chunks:
-                used += len(chunk)
-                while loaded == 0 or ends[loaded - 1] < used:
-                    held[loaded] = pending.result()
-                    loaded += 1
-                    if loaded < len(pools):
-                        pending = reader.submit(self._load, pools[loaded])
-                parts = self._parts(chunk, list(held.values()))
-                while done < loaded and ends[done] <= used:
-                    del held[done]
-                    done += 1
-                yield parts
 
-    def _pools(self, seed: Sequence[int] | None) -> list[_Pool]:
-        """Group the blocks, and the samples of each group, in the order of a seed."""
-        block_of = self._source.block_of(self.samples)
-        blocks, place = np.unique(block_of, return_inverse=True)
-        rng = None if seed is None else np.random.default_rng(seed)
-        rank = np.arange(len(blocks))
-        if rng is not None:
-            blocks = rng.permutation(blocks)
-            rank = np.argsort(blocks)
-        together = 1 if rng is None else POOL_BLOCKS  # in order there is nothing to shuffle, and less to hold
-        pool_of = rank[place] // together
-        order = np.argsort(pool_of, kind="stable")
-        ends = np.cumsum(np.bincount(pool_of))
-        pools = []
-        for number, samples in enumerate(np.split(self.samples[order], ends[:-1])):
-            group = blocks[number * together : (number + 1) * together]
-            pools.append(_Pool(group, samples if rng is None else rng.permutation(samples)))
-        return pools
+    def _pools(self, seed: Sequence[int] | None) -> list[NDArray[np.int64]]:
+        """Group the samples by their blocks, in the order of a seed."""
+        return draw_pools(self.samples, self._source.block_of(self.samples), seed)
 
-    def _load(self, pool: _Pool) -> Held:
+    def _load(self, pool: NDArray[np.int64]) -> Held:
         """Read a pool's samples."""
-        wanted = np.sort(pool.samples)
+        wanted = np.sort(pool)
         return hold(self._source.load(wanted, [wanted]))
 
     def _parts(self, chunk: NDArray[np.int64], held: list[Held]) -> list[Part]:

@@ -9,7 +9,8 @@ import torch
 
 from probes.calibration import calibration_counts
 from probes.exons import exon_counts, has_exons
-from probes.metrics import Scores, confusions
+from probes.metrics import confusions
+from probes.scores import Scores
 from probes.targets import labelled, loss_sum
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedstore.errors import InputError
+from embedstore.indices import offsets
 from probes.metrics import ratio
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def exon_counts(truth: ArrayLike, predicted: ArrayLike, names: Sequence[str]) ->
     classes = exon_classes(names)
     if not classes:
         raise InputError(f"none of the classes {', '.join(names)} is an exon; a name that begins with exon is wanted.")
-    unlabelled = np.concatenate([[0], np.cumsum(truth < 0)])
+    unlabelled = offsets(truth < 0)
     counts = np.zeros(len(EXON_COUNTS), np.int64)
     left_out = 0
     for number in classes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probes.base import probe_kind
+from probes.kinds import probe_kind
 from probes.outcome import CHECKPOINT, HISTORY, STATE, finish, read_finished, sizes_of, valid_metric
 from probes.planning import DRAWS, arguments, make_plan, plan_of
 from probes.predictions import check_writable
@@ -60,7 +60,7 @@ def run_probe(
         Name of the model, or of a baseline computed from the letters: ``"onehot"``, ``"kmer1"`` to ``"kmer6"``,
         ``"gc"``.
     probe
-        Kind of probe, default ``"cnn"``; see `probes.base.PROBES`.
+        Kind of probe, default ``"cnn"``; see `probes.kinds.PROBES`.
     recipe
         ``"bend"`` (default) or ``"best"``; see `probes.recipes.RECIPES`.
     out

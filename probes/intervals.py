@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_array
 
-    from probes.metrics import Scores
+    from probes.scores import Scores
 
     _Weighted = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 

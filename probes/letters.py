@@ -14,9 +14,8 @@ import numpy as np
 
 from embedstore.errors import InputError
 from embedstore.indices import offsets, sample_indices
-from embedstore.layout import block_geometry
-from embedstore.onehot import LETTER_BASELINES
-from embedstore.rows import Embedding, Rows
+from embedstore.onehot import LETTER_BASELINES, Computed
+from embedstore.rows import Rows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -38,7 +37,7 @@ _DIGIT = np.full(256, -1, np.int64)
 _DIGIT[np.frombuffer(b"ACGT", np.uint8)] = np.arange(4)
 
 
-class Letters(Embedding):
+class Letters(Computed):
     """Word frequencies or GC content of samples, bins or nucleotides, computed as they are read and never stored.
 
     Channels are the 4^k words in alphabetical order, or the share of G and C alone. The last, incomplete bin of a
@@ -56,32 +55,25 @@ class Letters(Embedding):
 
     def __init__(self, store: Store, task: str, name: str) -> None:
         record, lengths = store.record(task), store.lengths(task)
-        self.store, self.task, self.name, self.level = store, task, name, record.level
+        self.level, self.bin_size = record.level, record.bin_size
         self.word = 1 if name == GC else int(name.removeprefix("kmer"))
-        self.bin_size = record.bin_size
-        self.width = 1 if name == GC else 4**self.word
-        self.record = {"name": name, "architecture": "letters", "width": self.width}
         rule = {"sequence": "sample", "bin": f"bins of {self.bin_size}", "nucleotide": f"window of {CONTEXT}"}
-        self.fingerprint = {
-            "architecture": name,
-            "rule": f"{RULE}, {rule[self.level]}",
-            "sequences": store.task_digests(task)["sequence"],
-        }
-        self.resolution, self.codec, self.dtype = self.level, "none", np.dtype(np.float32)
-        self.keeps_rows, self.keeps_pooled, self.keeps_some = True, True, False
-        self._arrays = {}
         rows = {"sequence": np.ones_like(lengths), "bin": -(-lengths // self.bin_size), "nucleotide": lengths}
-        self.row_count = rows[self.level]
-        self.geometry = block_geometry(self.row_count, self.width * self.dtype.itemsize)
+        super().__init__(
+            store,
+            task,
+            name,
+            record={"name": name, "architecture": "letters"},
+            fingerprint={"architecture": name, "rule": f"{RULE}, {rule[self.level]}"},
+            resolution=self.level,
+            width=1 if name == GC else 4**self.word,
+            row_count=rows[self.level],
+        )
 
     @property
     def has_spans(self) -> bool:
         """Whether rows stand for other numbers of nucleotides than one."""
         return self.level != "nucleotide"
-
-    def missing(self) -> list[int]:
-        """Return no block: the sequence is all it takes."""
-        return []
 
     def read(self, samples: ArrayLike, *, quarantined: bool = False, out: NDArray[Any] | None = None) -> Rows:  # noqa: ARG002
         """Read the rows of some samples, in the order asked for."""
@@ -97,7 +89,7 @@ class Letters(Embedding):
 
     def pooled(self, samples: ArrayLike | None = None, *, quarantined: bool = False) -> NDArray[np.float32]:  # noqa: ARG002
         """Return the mean over the nucleotides of samples (all by default), shape (sample, channel), float32."""
-        wanted = sample_indices(np.arange(len(self.row_count)) if samples is None else samples, len(self.row_count))
+        wanted = sample_indices(samples, len(self.row_count))
         if self.level == "sequence":
             return np.asarray(self.read(wanted).vector)
         means = np.empty((len(wanted), self.width), np.float32)

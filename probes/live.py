@@ -73,20 +73,23 @@ class Live:
         Returns
         -------
         pandas.DataFrame
-            One row for each task, model, probe and recipe, in the order of the specs: probes asked for, finished and
-            failed, the metric, its mean over the finished probes (folds and seeds), and its lowest and highest value.
+            One row for each task, model, probe and recipe, and test split where some are named, in the order of the
+            specs: probes asked for, finished and failed, the metric, its mean over the finished probes (folds and
+            seeds), and its lowest and highest value.
         """
         import pandas as pd
 
         columns = ["task", "model", "probe", "recipe"]
+        named = any(spec.test is not None for spec in self._specs)
         lines = []
         for place, spec in enumerate(self._specs):
             row = self._rows.get(place, {})
             failed = row.get("status") == "failed"
             name = {column: getattr(spec, column) for column in columns}
+            name |= {"test_split": spec.test or "test"} if named else {}
             values = {"metric": row.get("metric"), "test": row.get("test")}
             lines.append({**name, "finished": bool(row) and not failed, "failed": failed, **values})
-        groups = pd.DataFrame(lines).groupby(columns, sort=False)
+        groups = pd.DataFrame(lines).groupby([*columns, "test_split"] if named else columns, sort=False)
         return groups.agg(
             probes=("finished", "size"),
             finished=("finished", "sum"),

@@ -6,7 +6,7 @@ Nucleotides of one gene, or bins of one region, are not independent: intervals c
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from embedstore.tasks.records import TaskRecord
+    from probes.scores import Scores
 
 
 def confusions(
@@ -262,36 +263,6 @@ _PER_POSITION: dict[str, Callable[..., NDArray[np.float64]]] = {
     "pearson": correlation,
     "spearman": partial(correlation, kind="spearman"),
 }
-
-
-class Scores(NamedTuple):
-    """What a probe said about some samples, with what is true; all that metrics and intervals need.
-
-    Attributes
-    ----------
-    loss
-        Mean loss over everything that has a label.
-    confusion
-        Tasks of type class: (sample, true class, predicted class) int64, else None.
-    sample
-        Other types: (position,) int, number of the sample (0 for the first) that a position belongs to, else None.
-    target
-        Other types: (position, target) float32, NaN where there is no label, else None.
-    score
-        Other types: (position, target) float32, else None.
-    exons
-        Tasks with exons: (sample, count) int64, see `probes.exons.EXON_COUNTS`, else None.
-    calibration
-        Where there are probabilities: (bin, 3) float64, see `probes.calibration.calibration_counts`, else None.
-    """
-
-    loss: float
-    confusion: NDArray[np.int64] | None = None
-    sample: NDArray[np.int64] | None = None
-    target: NDArray[np.float32] | None = None
-    score: NDArray[np.float32] | None = None
-    exons: NDArray[np.int64] | None = None
-    calibration: NDArray[np.float64] | None = None
 
 
 def summed(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 import embedstore
+from embedstore.outputs import remove_unfinished
 from probes.calibration import expected_calibration_error
 from probes.exons import exon_metric
 from probes.intervals import bootstrap, interval
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from probes.base import Probe
     from probes.dataset import ProbeData
     from probes.finetuning import TunedPlan
-    from probes.metrics import Scores
     from probes.planning import Plan
+    from probes.scores import Scores
     from probes.specs import Spec
 
     Planned: TypeAlias = Plan | TunedPlan
@@ -113,6 +114,7 @@ def finish(plan: Planned, sizes: dict[str, int], valid: float, began: float) -> 
         "recipe": plan.recipe,
         "layer": plan.layer,
         "fold": plan.fold,
+        "test_split": "+".join(plan.roles["test"]),
         "seed": probe.seed_,
         "metric": record.metric,
         **columns_of_test(record.metric, scores, plan.draws),
@@ -214,8 +216,8 @@ def _write(folder: Path, row: dict[str, Any], table: pd.DataFrame, probe: Probe,
     else:
         (folder / HISTORY).write_text(probe.history_.to_json(orient="records", lines=True, double_precision=15))
     write_json(folder / RESULT, row)
-    for state in folder.glob(f"{STATE}*"):  # also one that was being written when the run was killed
-        state.unlink(missing_ok=True)
+    (folder / STATE).unlink(missing_ok=True)
+    remove_unfinished(folder / STATE)
 
 
 def predicted(spec: Spec, out: str | Path) -> bool:

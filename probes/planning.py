@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from embedstore.errors import InputError, did_you_mean
-from probes.base import Probe, ProbeKind, probe_kind
 from probes.dataset import ProbeData
+from probes.kinds import ProbeKind, probe_kind
 from probes.reading import Source, describe, open_rows
 from probes.recipes import recipe_settings
 from probes.results import digest
-from probes.roles import check_regions, split_roles
+from probes.roles import check_regions, split_roles, tested_on
 from probes.targets import Targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from embedstore.store import Store
+    from probes.base import Probe
     from probes.specs import Spec
 
 SPEC_VERSION = 2
@@ -152,7 +153,7 @@ def plan_of(spec: Spec, out: str | Path | None) -> Plan:
     """
     given = arguments(spec, progress=False)
     store, task = given.pop("store"), given.pop("task")
-    roles = split_roles(store.samples(task)["split"].unique(), spec.fold)
+    roles = split_roles(store.samples(task)["split"].unique(), spec.fold, given.pop("splits"))
     own = {name: given.pop(name) for name in ("probe", "recipe", "fold", "allow_partial", "predictions")}
     return make_plan(store, task, given.pop("model"), roles, given, **own, out=out)
 
@@ -189,6 +190,7 @@ def arguments(spec: Spec, progress: bool) -> dict[str, Any]:
         "probe": spec.probe,
         "recipe": spec.recipe,
         "fold": spec.fold,
+        "splits": tested_on(spec.test),
         "allow_partial": spec.allow_partial,
         "predictions": spec.predictions,
         **seed,

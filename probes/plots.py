@@ -36,7 +36,7 @@ def plot_confusion(confusion: ArrayLike, names: Sequence[str], ax: Axes | None =
     Parameters
     ----------
     confusion
-        (true class, predicted class) counts, or (sample, true class, predicted class) of `probes.metrics.Scores`.
+        (true class, predicted class) counts, or (sample, true class, predicted class) of `probes.scores.Scores`.
     names
         Names of the classes.
     ax

@@ -27,8 +27,8 @@ from embedstore.errors import (
 )
 from embedstore.indices import offsets
 from embedstore.layout import FORMAT_VERSION, check_name, create_array, ensure_group
+from embedstore.objects import children, remove, remove_tree
 from embedstore.objects import names as stored_names
-from embedstore.objects import remove, remove_tree
 from embedstore.shards import sync_tree
 from probes.predicted import lay_out
 
@@ -290,7 +290,7 @@ def list_predictions(store: Store, task: str, model: str | None = None) -> pd.Da
 
 def _below(store: Store, path: str) -> list[str]:
     """Return the names of the groups below one that may be missing."""
-    return store._children(path) if store.group(path) is not None else []  # noqa: SLF001 - as above
+    return children(store, path) if store.group(path) is not None else []
 
 
 def open_predictions(store: Store, task: str, model: str, name: str) -> xr.Dataset:

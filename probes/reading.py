@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from embedstore.errors import IncompleteError, InputError
+from embedstore.indices import offsets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -45,7 +46,7 @@ class Held(NamedTuple):
         """Return some of the samples, in the order asked for; consecutive ones share memory."""
         places = np.searchsorted(self.samples, samples)
         begin, end = self.first_row[places], self.first_row[places + 1]
-        first_row = np.concatenate([[0], np.cumsum(end - begin)])
+        first_row = offsets(end - begin)
         if (np.diff(places) == 1).all():
             part = slice(int(begin[0]), int(end[-1]))
             return Held(samples, self.vector[part], self.span[part], first_row)
@@ -79,7 +80,7 @@ def take(held: Sequence[Held], samples: NDArray[np.int64]) -> Held:
         return parts[0]
     rows = np.concatenate([np.diff(part.first_row) for part in parts])
     vector, span = torch.cat([part.vector for part in parts]), np.concatenate([part.span for part in parts])
-    return Held(samples, vector, span, np.concatenate([[0], np.cumsum(rows)]))
+    return Held(samples, vector, span, offsets(rows))
 
 
 def hold(rows: Rows) -> Held:
@@ -154,7 +155,7 @@ class Source(NamedTuple):
 
         emb = self.embedding
         assert emb is not None
-        first = np.concatenate([[0], np.cumsum(self.row_count(samples))])
+        first = offsets(self.row_count(samples))
         vector = np.empty((first[-1], emb.width), self._dtype)
         span = self.lengths[samples].astype(np.int64) if self.pooled else np.ones(first[-1], np.int64)
         for portion in portions:
@@ -270,7 +271,7 @@ def _subset(rows: Rows, samples: NDArray[np.int64]) -> Rows:
         return rows
     places = np.searchsorted(rows.samples, samples)
     kept = [slice(rows.first_row[place], rows.first_row[place + 1]) for place in places]
-    first_row = np.concatenate([[0], np.cumsum([part.stop - part.start for part in kept])])
+    first_row = offsets(np.diff(rows.first_row)[places])
     return type(rows)(
         samples,
         np.concatenate([rows.vector[part] for part in kept]),

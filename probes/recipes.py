@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from embedstore.errors import InputError, did_you_mean
-from probes.base import probe_kind
+from probes.kinds import probe_kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,7 +99,7 @@ def recipe_settings(name: str, record: TaskRecord, probe: str) -> dict[str, Any]
     record
         The task's record, whose ``probe`` holds the published numbers.
     probe
-        Kind of probe, see `probes.base.PROBES`. Probes that are solved and not trained take nothing from a recipe.
+        Kind of probe, see `probes.kinds.PROBES`. Probes that are solved and not trained take nothing from a recipe.
 
     Returns
     -------

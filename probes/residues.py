@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from embedstore.errors import InputError
+from embedstore.indices import offsets
 from probes.chunks import BATCH, position_means
 from probes.dataset import Part, ProbeData
 from probes.targets import UNLABELLED
@@ -251,7 +252,7 @@ class ResidueData(ProbeData):
             hidden |= assigned(found.places.slot, self.tail) != self.head
         label = np.repeat(np.where(hidden, UNLABELLED, found.label), letters)
         counts = np.add.reduceat(part.span, part.first_row[:-1]) // letters
-        first = np.concatenate([[0], np.cumsum(counts)])
+        first = offsets(counts)
         span = np.full(len(x), letters)
         return Part(part.samples, torch.from_numpy(np.ascontiguousarray(x)), span, first, torch.from_numpy(label))
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from embedstore.errors import CorruptError, InputError
+from embedstore.outputs import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from embedstore.store import Store
     from probes.base import Probe
-    from probes.metrics import Scores
+    from probes.scores import Scores
 
 RESULT = "result.json"
 
@@ -74,24 +74,6 @@ def digest(spec: dict[str, Any]) -> str:
     True
     """
     return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a crash.
-
-    Parameters
-    ----------
-    path
-        The file; one of that name is replaced.
-    data
-        Its bytes.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -8,21 +8,16 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from embedstore.errors import InputError, WorkersError
-from embedstore.scheduler import RESOURCE, WINDOW, connect
+from embedstore.dask_tasks import DaskTasks
+from embedstore.errors import InputError
+from embedstore.scheduler import WINDOW, connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from distributed import Client, Future
-
-logger = logging.getLogger(__name__)
+    from distributed import Client
 
 AGAIN = "What is finished is on disk; the same sweep goes on from there."
-
-_FETCH_SECONDS = 15.0
-_LOOK_SECONDS = 0.05
-_SAY_SECONDS = 60.0  # between two log lines while there is no worker
 
 
 @contextlib.contextmanager
@@ -64,8 +59,8 @@ def connected(workers: str | int) -> Iterator[Client]:
         yield client
 
 
-class Tasks:
-    """Tasks of a client: each runs until it is done or dask gives it up, on as many workers as that takes.
+class Tasks(DaskTasks):
+    """The tasks of a sweep.
 
     Parameters
     ----------
@@ -81,9 +76,7 @@ class Tasks:
     def __init__(self, client: Client) -> None:
         if client.asynchronous:
             raise InputError("The client is asynchronous: give one that is not.")
-        self._client = client
-        self._pending: dict[Future[Any], int] = {}
-        self._address = str(client.scheduler.address) if client.scheduler else "the scheduler"
+        super().__init__(client, f"this sweep. {AGAIN}")
 
     def run(
         self,
@@ -113,66 +106,12 @@ class Tasks:
         try:
             while left or self._pending:
                 if time.monotonic() - looked > 1:
-                    resources, looked = self._wait_for_workers(), time.monotonic()
+                    self._wait_for_workers()
+                    looked = time.monotonic()
                 while left and len(self._pending) < WINDOW:
                     place, (key, arguments) = left.pop()
-                    # A worker's death is no failure of the task, and dask runs it again by itself. What does fail
-                    # would fail again.
-                    future = self._client.submit(
-                        function, *arguments, key=key, pure=False, retries=0, resources=resources
-                    )
-                    self._pending[future] = place
+                    self._give(function, arguments, key=key, tag=place)
                 for place, result in self._ended():
                     take(place, result)
         finally:
-            if self._pending and self._client.status == "running":
-                with contextlib.suppress(Exception):  # the run has ended, one way or another
-                    self._client.cancel(list(self._pending))
-
-    def _wait_for_workers(self) -> dict[str, float] | None:
-        """Return what a task asks for, as soon as there is a worker."""
-        said = -math.inf
-        while True:
-            self._check()
-            try:
-                workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
-            except OSError as error:
-                raise self._gone() from error
-            if workers:
-                return {RESOURCE: 1} if any(worker["resources"].get(RESOURCE) for worker in workers) else None
-            if time.monotonic() - said > _SAY_SECONDS:
-                logger.warning("%s has no workers; waiting for one.", self._address)
-                said = time.monotonic()
-            time.sleep(_LOOK_SECONDS)
-
-    def _ended(self) -> list[tuple[int, Any]]:
-        """Return the tasks that have ended and what came of them, waiting up to a second for one."""
-        deadline = time.monotonic() + 1
-        # The result of a task is lost when its worker dies before it was fetched: dask runs the task again.
-        while not (ready := [future for future in self._pending if future.status not in ("pending", "lost")]):
-            self._check()
-            if time.monotonic() > deadline:
-                break
-            time.sleep(_LOOK_SECONDS)
-        found = []
-        for future in ready:
-            if future.status == "cancelled":
-                raise self._gone()
-            try:
-                result = future.result(timeout=_FETCH_SECONDS)
-            except TimeoutError:  # its worker has died since, and it runs again elsewhere
-                continue
-            except Exception as error:  # noqa: BLE001 - whatever dask raises for a task that it has given up
-                self._check()
-                if future.status in ("pending", "lost"):  # it could not be fetched from a worker that has died
-                    continue
-                result = error
-            found.append((self._pending.pop(future), result))
-        return found
-
-    def _check(self) -> None:
-        if self._client.status != "running":
-            raise self._gone()
-
-    def _gone(self) -> WorkersError:
-        return WorkersError(f"The scheduler at {self._address} is gone, or has dropped this sweep. {AGAIN}")
+            self.cancel()

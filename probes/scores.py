@@ -1,4 +1,4 @@
-"""What a probe said about the test samples, on disk; and what its metric is not defined for."""
+"""What a probe said about some samples: in memory, on disk, and what its metric is not defined for."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from embedstore.errors import CorruptError
-from probes.metrics import Scores, auprc, auroc, base_rate, correlation, per_target, r2, ratio, why_undefined
-from probes.results import write_atomically
+from embedstore.outputs import write_atomically
+from probes.metrics import auprc, auroc, base_rate, correlation, per_target, r2, ratio, why_undefined
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
+    from numpy.typing import NDArray
 
 
 # What NumPy and zipfile raise on bytes that are no archive of arrays, or one that is damaged.
@@ -36,6 +37,36 @@ _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
 )
+
+
+class Scores(NamedTuple):
+    """What a probe said about some samples, with what is true; all that metrics and intervals need.
+
+    Attributes
+    ----------
+    loss
+        Mean loss over everything that has a label.
+    confusion
+        Tasks of type class: (sample, true class, predicted class) int64, else None.
+    sample
+        Other types: (position,) int, number of the sample (0 for the first) that a position belongs to, else None.
+    target
+        Other types: (position, target) float32, NaN where there is no label, else None.
+    score
+        Other types: (position, target) float32, else None.
+    exons
+        Tasks with exons: (sample, count) int64, see `probes.exons.EXON_COUNTS`, else None.
+    calibration
+        Where there are probabilities: (bin, 3) float64, see `probes.calibration.calibration_counts`, else None.
+    """
+
+    loss: float
+    confusion: NDArray[np.int64] | None = None
+    sample: NDArray[np.int64] | None = None
+    target: NDArray[np.float32] | None = None
+    score: NDArray[np.float32] | None = None
+    exons: NDArray[np.int64] | None = None
+    calibration: NDArray[np.float64] | None = None
 
 
 def save_scores(path: str | Path, scores: Scores) -> None:
@@ -67,7 +98,7 @@ def load_scores(path: str | Path) -> Scores:
 
     Returns
     -------
-    probes.metrics.Scores
+    probes.scores.Scores
         Equal to what was saved, to the bit.
 
     Raises

@@ -19,6 +19,7 @@ import torch
 from torch.nn.functional import embedding_bag
 
 from embedstore.errors import InputError
+from embedstore.indices import offsets
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -194,11 +195,6 @@ def _gather(
     return Gather(bags(matrix), bags(transpose))
 
 
-def _ends(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return 0 followed by the running sum."""
-    return np.concatenate([[0], np.cumsum(counts)])
-
-
 def _convolve(
     span: NDArray[np.int64], first: NDArray[np.int64], kernel: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -209,15 +205,15 @@ def _convolve(
     number = np.arange(len(row)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
     # The middle piece stands for all positions that see nothing but this row.
     new_span = np.where(number == reach, np.maximum(span[row] - 2 * reach, 1), 1)
-    new_first = _ends(pieces)[first]
+    new_first = offsets(pieces)[first]
 
     row_at = np.repeat(np.arange(len(span)), span)
-    edges = _ends(span)[first]
+    edges = offsets(span)[first]
     low, high = (np.repeat(edge, np.diff(new_first))[:, None] for edge in (edges[:-1], edges[1:]))
     seen = (np.cumsum(new_span) - new_span)[:, None] + np.arange(-reach, reach + 1)
     inside = (seen >= low) & (seen < high)
     table_row = row_at[np.where(inside, seen, 0)] * kernel + np.arange(kernel)
-    return new_span, new_first, table_row[inside], _ends(inside.sum(axis=1))
+    return new_span, new_first, table_row[inside], offsets(inside.sum(axis=1))
 
 
 def selection(index: NDArray[np.int64], rows: int) -> Gather:
@@ -258,7 +254,7 @@ def window_rows(
     widths : numpy.ndarray
         (window,) nucleotides of each window.
     """
-    edges = _ends(span)[first]
+    edges = offsets(span)[first]
     lengths = np.diff(edges)
     widths = lengths if window == "all" else np.full(len(lengths), window)
     windows = lengths // np.maximum(widths, 1)
@@ -270,5 +266,5 @@ def window_rows(
     row = np.repeat(np.arange(len(span)), span)[kept]
     begin = np.flatnonzero(np.diff(number, prepend=-1) | np.diff(row, prepend=-1))
     nucleotides = np.diff(begin, append=len(row))
-    start = _ends(np.bincount(number[begin], minlength=int(windows.sum())))
+    start = offsets(np.bincount(number[begin], minlength=int(windows.sum())))
     return row[begin], start, nucleotides, np.repeat(widths, windows)

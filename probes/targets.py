@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from embedstore.errors import InputError
+from embedstore.indices import offsets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,7 +76,7 @@ class Targets:
     @cached_property
     def _first(self) -> NDArray[np.int64]:
         """(sample + 1,) first position of each sample on a flat axis."""
-        return np.concatenate([[0], np.cumsum(self.counts)])
+        return offsets(self.counts)
 
     def of(self, samples: NDArray[np.int64]) -> torch.Tensor:
         """Return the labels of some samples, their positions one after another.

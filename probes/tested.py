@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from probes.metrics import Scores
+    from probes.scores import Scores
 
     Result = str | Path | ProbeResult
 

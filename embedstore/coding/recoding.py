@@ -118,12 +118,8 @@ def recoded_task(
     elif isinstance(parent, str):
         parent = consensus(sequences)
     tables = _tables(task, table)
-    kinds: list[str] | None = None
-    if found.name == "freq_species" or (found.name == "transplant" and usage is None):
-        kinds = _column(task, species, "species").astype(str).tolist()
-        if found.name == "freq_species" and usage is None:
-            _check_known(task, kinds)
-    new: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(sequences)
+    kinds = _species(task, species, found.name, estimated=usage is None)
+    new: dict[int, NDArray[np.uint8]] = {}
     used: dict[str, str] = {}
     for one in np.unique(tables).tolist():
         rows = np.flatnonzero(tables == one).tolist()
@@ -134,11 +130,10 @@ def recoded_task(
             used[str(one)] = table_digest(options["usage"].reset_index())
         part = [sequences[row] for row in rows]
         try:
-            part = recode(part, strategy, seed=seed, table=one, parent=parent, **options)
+            new |= zip(rows, recode(part, strategy, seed=seed, table=one, parent=parent, **options), strict=True)
         except InputError as error:
             raise InputError(f"task {task.name!r}: {error}") from None
-        for row, codes in zip(rows, part, strict=True):
-            new[row] = codes
+    recoded = [new[row] for row in range(len(sequences))]
     source: dict[str, object] = {
         "kind": "recoded",
         "task": task.name,
@@ -151,7 +146,7 @@ def recoded_task(
         "source": task.source,
     }
     name = recoded_name(task.name, strategy, seed)
-    return replace(task, name=name, sequences=lambda start, stop: new[start:stop], source=source)
+    return replace(task, name=name, sequences=lambda start, stop: recoded[start:stop], source=source)
 
 
 def stored_task(store: Store, name: str) -> Task:
@@ -196,15 +191,19 @@ def _column(task: Task, name: str, what: str) -> pd.Series:
     return task.samples[name]
 
 
-def _check_known(task: Task, kinds: list[str]) -> None:
-    """Refuse samples of no known species where each is to have the usage of its own."""
+def _species(task: Task, column: str, strategy: str, *, estimated: bool) -> list[str] | None:
+    """Return the species of each sample, where the usage of its own is asked for or is to be estimated; else None."""
+    if strategy != "freq_species" and not (strategy == "transplant" and estimated):
+        return None
+    kinds: list[str] = _column(task, column, "species").astype(str).tolist()
     unknown = kinds.count(UNKNOWN_SPECIES)
-    if unknown:
+    if strategy == "freq_species" and estimated and unknown:
         raise InputError(
             f"task {task.name!r}: {unknown:,} of {len(kinds):,} samples are of species {UNKNOWN_SPECIES!r}, the first "
             f"{task.samples['id'].iloc[kinds.index(UNKNOWN_SPECIES)]!r}, so there is no usage of their own to draw "
             "with. Add the task with its species (embedstore coding --species), or use freq_global."
         )
+    return kinds
 
 
 def _tables(task: Task, table: str | int) -> NDArray[np.int64]:

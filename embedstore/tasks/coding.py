@@ -6,22 +6,19 @@ where one is given, the label. Nothing is dropped unless asked for, and then lis
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from embedstore.coding.genetic_code import genetic_code
 from embedstore.errors import InputError, check_seed
-from embedstore.tasks.coding_columns import divided_splits, species_table, with_species
+from embedstore.tasks.coding_columns import checked_table, divided_splits, species_digest, species_table, with_species
 from embedstore.tasks.coding_differences import differences
 from embedstore.tasks.coding_rows import (
     COLUMNS,
     FIND,
-    NAMES_OF_COLUMNS,
     Reading,
     check_rows,
     named_columns,
@@ -36,6 +33,7 @@ from embedstore.tasks.task import Task, from_sequences
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
     from typing import Literal
 
     import pandas as pd
@@ -45,8 +43,6 @@ if TYPE_CHECKING:
 __all__ = ["COLUMNS", "CodingData", "coding_task", "make_coding", "protein_task", "read_coding", "species_table"]
 
 logger = logging.getLogger(__name__)
-
-_TAKEN = ("chromosome", "start", "end", "strand", "length")  # columns of every task
 
 
 class CodingData(NamedTuple):
@@ -217,37 +213,19 @@ def make_coding(
         If a column is missing or ambiguous, rows are faulty, or an option is not one of the choices.
     """
     record = _record(task)
-    facts = _facts(record)
     _check_options(faults, val)
     check_seed(seed)
-    if table != FIND:
-        genetic_code(table)
-    where = where or (lambda row: f"row {row}")
-    how = Reading(
-        record=record,
-        table=table,
-        genes=facts.genes if genes is None else genes,
-        stops=facts.stops if stops is None else stops,
-        order=_order(label_order, record),
-    )
+    how = _reading(record, table, label_order, genes, stops)
     frame = named_columns(frame, columns, split)
-    rows, wrong = check_rows(frame, how)
-    if faults == "refuse" or not rows:
-        refuse(wrong, len(frame), where)
-    if not rows:
-        raise InputError("there are no rows; at least one coding sequence with a label is wanted.")
-    rejects = rejects_table(wrong, frame, where)
-    if len(rejects):
-        counts = rejects["reason"].value_counts().to_dict()
-        logger.warning("%d of %d rows are left out: %s", len(rejects), len(frame), counts)
-    made = with_species(_table(frame, rows), species)
+    rows, rejects = _kept(frame, how, faults, where or (lambda row: f"row {row}"))
+    made = with_species(checked_table(frame, rows), species)
     known = _known(record)
     made["split"] = divided_splits(made, val, seed, known)
     about: dict[str, Any] = {
         "kind": "coding",
         **(source or {}),
         **({} if columns is None else {"columns": dict(columns)}),
-        **({} if species is None else {"species_sha256": _species_digest(species)}),
+        **({} if species is None else {"species_sha256": species_digest(species)}),
         "transl_table": table,
         "genes": how.genes,
         "stops": how.stops,
@@ -262,20 +240,41 @@ def make_coding(
     return found
 
 
-def _table(frame: pd.DataFrame, rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Put the checked columns before all others of the input."""
-    import pandas as pd
+def _reading(
+    record: TaskRecord,
+    table: int | Literal["find"],
+    label_order: str | None,
+    genes: bool | None,
+    stops: bool | None,
+) -> Reading:
+    """Return how rows are to be read: as is said, else as is known of the task."""
+    if table != FIND:
+        genetic_code(table)
+    known = _known(record)
+    facts = CodingFacts() if known is None else known.coding
+    return Reading(
+        record=record,
+        table=table,
+        genes=facts.genes if genes is None else genes,
+        stops=facts.stops if stops is None else stops,
+        order=_order(label_order, record),
+    )
 
-    made = pd.DataFrame(rows)
-    others = frame.drop(columns=[name for name in NAMES_OF_COLUMNS if name in frame]).iloc[made.pop("row")]
-    others = others.rename(columns={name: f"input_{name}" for name in (*COLUMNS, *_TAKEN) if name in others})
-    return pd.concat([made[list(COLUMNS)], others.reset_index(drop=True)], axis=1)
 
-
-def _species_digest(species: str | Path | pd.DataFrame) -> str:
-    """Return the sha256 of a table of species, which decides a column."""
-    text = species.to_csv(index=False, sep="\t") if not isinstance(species, (str, Path)) else Path(species).read_bytes()
-    return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()
+def _kept(
+    frame: pd.DataFrame, how: Reading, faults: str, where: Callable[[int], str]
+) -> tuple[list[dict[str, Any]], pd.DataFrame]:
+    """Return the rows that are as they must be, and a table of the others, where those may be left out."""
+    rows, wrong = check_rows(frame, how)
+    if faults == "refuse" or not rows:
+        refuse(wrong, len(frame), where)
+    if not rows:
+        raise InputError("there are no rows; at least one coding sequence with a label is wanted.")
+    rejects = rejects_table(wrong, frame, where)
+    if len(rejects):
+        counts = rejects["reason"].value_counts().to_dict()
+        logger.warning("%d of %d rows are left out: %s", len(rejects), len(frame), counts)
+    return rows, rejects
 
 
 def coding_task(data: CodingData, name: str | None = None) -> Task:
@@ -381,11 +380,6 @@ def _record(task: TaskRecord | str | Path) -> TaskRecord:
 def _known(record: TaskRecord) -> Publication | None:
     """Return what was published of a task, if anything."""
     return publication(record.name) if record.name in names() and find_record(record.name) == record else None
-
-
-def _facts(record: TaskRecord) -> CodingFacts:
-    known = _known(record)
-    return CodingFacts() if known is None else known.coding
 
 
 def _check_options(faults: str, val: str) -> None:

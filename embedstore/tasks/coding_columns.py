@@ -1,19 +1,19 @@
-"""Species of samples whose input does not name them, and validation samples divided off."""
+"""The columns of checked rows, species whose input does not name them, and validation samples divided off."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embedstore.errors import InputError
-from embedstore.tasks.coding_rows import TRAIN_OR_VALID, UNKNOWN_SPECIES, protein_digest
+from embedstore.tasks.coding_rows import COLUMNS, NAMES_OF_COLUMNS, TRAIN_OR_VALID, UNKNOWN_SPECIES, protein_digest
 from embedstore.text import read_tabbed
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas as pd
 
     from embedstore.tasks.coding import CodingData
@@ -22,7 +22,31 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _GROUPED_SHARE = 0.1  # of FLIP's training rows that are for validation
+_TAKEN = ("chromosome", "start", "end", "strand", "length")  # columns of every task
 _DRAWN_SHARE = 0.2  # of the training rows of the secondary structure task that are for validation
+
+
+def checked_table(frame: pd.DataFrame, rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Put the checked columns before all others of the input.
+
+    Parameters
+    ----------
+    frame
+        The input, with the names of :func:`embedstore.tasks.coding_rows.named_columns`.
+    rows
+        From :func:`embedstore.tasks.coding_rows.check_rows`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each of ``rows``; others of the input that have the name of a column here are called ``input_...``.
+    """
+    import pandas as pd
+
+    made = pd.DataFrame(rows)
+    others = frame.drop(columns=[name for name in NAMES_OF_COLUMNS if name in frame]).iloc[made.pop("row")]
+    others = others.rename(columns={name: f"input_{name}" for name in (*COLUMNS, *_TAKEN) if name in others})
+    return pd.concat([made[list(COLUMNS)], others.reset_index(drop=True)], axis=1)
 
 
 def species_table(data: CodingData) -> pd.DataFrame:
@@ -53,7 +77,25 @@ def _key(table: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def with_species(made: pd.DataFrame, species: str | Path | pd.DataFrame | None) -> pd.DataFrame:
-    """Fill in species from a table of their own; those that are in the input stay."""
+    """Fill in species from a table of their own; those that are in the input stay.
+
+    Parameters
+    ----------
+    made
+        Checked rows.
+    species
+        The table or its file, as for :func:`embedstore.tasks.make_coding`; None: there is none.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The same rows.
+
+    Raises
+    ------
+    InputError
+        If the table lacks a column, has several species for one measurement, or contradicts a row.
+    """
     import pandas as pd
 
     if species is None:
@@ -82,8 +124,47 @@ def with_species(made: pd.DataFrame, species: str | Path | pd.DataFrame | None) 
     return made.assign(species=made["species"].where(found.isna(), found))
 
 
+def species_digest(species: str | Path | pd.DataFrame) -> str:
+    """Return the sha256 of a table of species, which decides a column.
+
+    Parameters
+    ----------
+    species
+        The table or its file.
+
+    Returns
+    -------
+    str
+        Hexadecimal.
+    """
+    text = species.to_csv(index=False, sep="\t") if not isinstance(species, (str, Path)) else Path(species).read_bytes()
+    return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()
+
+
 def divided_splits(made: pd.DataFrame, val: str, seed: int, known: Publication | None) -> pd.Series[str]:
-    """Return the splits, with validation samples divided off where that is asked for or the release has none."""
+    """Return the splits, with validation samples divided off where that is asked for or the release has none.
+
+    Parameters
+    ----------
+    made
+        Checked rows.
+    val
+        ``"given"`` or ``"grouped"``, as for :func:`embedstore.tasks.make_coding`.
+    seed
+        Of the division.
+    known
+        What was published of the task, or None.
+
+    Returns
+    -------
+    pandas.Series
+        The split of each row.
+
+    Raises
+    ------
+    InputError
+        If a row is for training and validation both, and ``val`` is ``"given"``.
+    """
     split = made["split"]
     unsettled = split == TRAIN_OR_VALID
     if val == "given" and unsettled.any():

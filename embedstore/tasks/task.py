@@ -124,22 +124,7 @@ def from_bed(
     InputError
         With file and line, if any row, label or file is not as it must be. Nothing is dropped.
     """
-    record = record if isinstance(record, TaskRecord) else find_record(record)
-    if record.name in names() and publication(record.name).labels.source == "variants":
-        raise InputError(
-            f"{bed}: task {record.name!r} is of variants, places without a length. Read them with "
-            "embedstore.tasks.read_variants, and score them with analysis.score_variants."
-        )
-    if record.name in names() and publication(record.name).labels.source == "coding":
-        raise InputError(
-            f"{bed}: task {record.name!r} is of coding sequences, and a BED file names regions of a genome. Read the "
-            "sequences themselves with embedstore.tasks.read_coding."
-        )
-    if record.alphabet != "dna":
-        raise InputError(
-            f"record {record.name!r} is of proteins, and a BED file names regions of a genome: pass the proteins "
-            "themselves, as a table or FASTA file."
-        )
+    record = _of_regions(record, bed)
     table = read_tabbed(bed, first=("chromosome", "start", "end"))
     column = table.frame.get("label") if labels is None else None
     if column is not None:
@@ -175,6 +160,28 @@ def from_bed(
         return [genome.fetch(chromosome, first, end, "-" if turn else "+") for chromosome, first, end, turn in places]
 
     return Task(name or record.name, record, samples, found, sequences, source)
+
+
+def _of_regions(record: TaskRecord | str | Path, bed: str | Path) -> TaskRecord:
+    """Return the record that was meant; it must be one of regions of a genome."""
+    record = record if isinstance(record, TaskRecord) else find_record(record)
+    kind = publication(record.name).labels.source if record.name in names() else None
+    if kind == "variants":
+        raise InputError(
+            f"{bed}: task {record.name!r} is of variants, places without a length. Read them with "
+            "embedstore.tasks.read_variants, and score them with analysis.score_variants."
+        )
+    if kind == "coding":
+        raise InputError(
+            f"{bed}: task {record.name!r} is of coding sequences, and a BED file names regions of a genome. Read the "
+            "sequences themselves with embedstore.tasks.read_coding."
+        )
+    if record.alphabet != "dna":
+        raise InputError(
+            f"record {record.name!r} is of proteins, and a BED file names regions of a genome: pass the proteins "
+            "themselves, as a table or FASTA file."
+        )
+    return record
 
 
 def from_fasta(

@@ -50,6 +50,7 @@ class BpeTokenizer:
     (GENA-LM).
     """
 
+    alphabet: ClassVar[Alphabet] = "dna"
     regular: ClassVar[bool] = False
     frame: ClassVar[int] = 1
 
@@ -102,11 +103,6 @@ class BpeTokenizer:
     def description(self) -> str:
         """What it does, in words."""
         return "words of tokenizer.json; a token stands for the letters from the end of the one before to its own end"
-
-    @property
-    def alphabet(self) -> Alphabet:
-        """What its letters are."""
-        return "dna"
 
     @property
     def size(self) -> int:

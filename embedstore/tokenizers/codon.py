@@ -53,6 +53,7 @@ class CodonTokenizer:
     Outeiral and Deane 2024, Nature Machine Intelligence 6:170.
     """
 
+    alphabet: ClassVar[Alphabet] = "dna"
     regular: ClassVar[bool] = True
     frame: ClassVar[int] = 3
 
@@ -111,11 +112,6 @@ class CodonTokenizer:
     def description(self) -> str:
         """What it does, in words."""
         return "codons; one with another letter than A, C, G, T, U is one <unk>"
-
-    @property
-    def alphabet(self) -> Alphabet:
-        """What its letters are."""
-        return "dna"
 
     @property
     def size(self) -> int:

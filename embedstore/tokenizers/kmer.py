@@ -63,6 +63,7 @@ class KmerTokenizer:
     (['AC', 'G', 'N', '<unk>', 'T'], [2, 1, 1, 2, 1])
     """
 
+    alphabet: ClassVar[Alphabet] = "dna"
     regular: ClassVar[bool] = True
 
     k: int
@@ -140,11 +141,6 @@ class KmerTokenizer:
     def description(self) -> str:
         """What it does, in words."""
         return f"{self.k}-mers, greedy from the left; N alone; a run of other letters is one <unk>"
-
-    @property
-    def alphabet(self) -> Alphabet:
-        """What its letters are."""
-        return "dna"
 
     @property
     def frame(self) -> int:

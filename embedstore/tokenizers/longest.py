@@ -52,6 +52,7 @@ class LongestMatchTokenizer:
     GROVEREmbedder.
     """
 
+    alphabet: ClassVar[Alphabet] = "dna"
     regular: ClassVar[bool] = False
     frame: ClassVar[int] = 1
 
@@ -121,11 +122,6 @@ class LongestMatchTokenizer:
     def description(self) -> str:
         """What it does, in words."""
         return "longest words of the vocabulary, from the left; a letter at which none begins is one [UNK]"
-
-    @property
-    def alphabet(self) -> Alphabet:
-        """What its letters are."""
-        return "dna"
 
     @property
     def size(self) -> int:

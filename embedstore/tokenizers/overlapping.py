@@ -66,6 +66,7 @@ class OverlappingKmerTokenizer:
     Ji et al. 2021, Bioinformatics 37:2112. Marin et al. 2024, BEND, README: the nucleotide of a k-mer.
     """
 
+    alphabet: ClassVar[Alphabet] = "dna"
     regular: ClassVar[bool] = True
     frame: ClassVar[int] = 1
 
@@ -128,11 +129,6 @@ class OverlappingKmerTokenizer:
     def description(self) -> str:
         """What it does, in words."""
         return f"overlapping {self.k}-mers; nucleotide p gets k-mer clip(p - {(self.k - 1) // 2}, 0, length - {self.k})"
-
-    @property
-    def alphabet(self) -> Alphabet:
-        """What its letters are."""
-        return "dna"
 
     @property
     def size(self) -> int:

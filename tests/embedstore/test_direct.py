@@ -57,7 +57,7 @@ def test_the_rows_that_other_libraries_read(store, monkeypatch):
                 out = np.empty((stop - start, emb.width), emb.dtype)
                 read(reader, block, int(start), out)
                 np.testing.assert_array_equal(out, theirs[block * step + start : block * step + stop])
-            spans = reader.small("span", block, "<u2")
+            spans = reader.small("span", block)
             assert spans[:rows].tolist() == emb.read_block(block).span.tolist()
 
 
@@ -215,7 +215,7 @@ def test_what_is_kept_of_small_files_is_bounded(store, monkeypatch):
     monkeypatch.setattr(direct, "_KEPT_BYTES", 600)
     for _ in range(2):
         for block in range(emb.blocks):
-            assert reader.small("span", block, "<u2")[0] == 3
+            assert reader.small("span", block)[0] == 3
     assert 1 <= len(reader._kept) < emb.blocks
 
 

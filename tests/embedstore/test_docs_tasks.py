@@ -12,24 +12,11 @@ import pytest
 from bend_files import write_task
 
 from embedstore import tasks
-from embedstore.cli import main
 from embedstore.tasks.records import PUBLICATION_TABLES
 
 MODEL = Path(__file__).parents[1] / "golden" / "nt_v1"
 PAGE = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text()
 LEAST = 'name = "a"\nlevel = "sequence"\ntype = "multilabel"\nmetric = "auroc"\nnames = 2\n'
-
-
-@pytest.fixture
-def run(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        code = main([str(word) for word in words])
-        shown = capsys.readouterr()
-        return code, shown.out, shown.err
-
-    return run
 
 
 # ---- the command line -----------------------------------------------------------------------------

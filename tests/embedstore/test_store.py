@@ -176,10 +176,10 @@ def test_other_libraries_read_the_same_rows(ragged, toy_model, tmp_path):
 def test_without_the_rust_pipeline_the_same_bytes_come_back(ragged, toy_model, monkeypatch):
     embedstore.embed(ragged, "ragged", toy_model, progress=False)
     rust = ragged.embedding("ragged", "toy")
-    assert type(rust._arrays["vector"].async_array.codec_pipeline).__name__ == "ZarrsCodecPipeline"
+    assert type(rust._zarr.arrays["vector"].async_array.codec_pipeline).__name__ == "ZarrsCodecPipeline"
     monkeypatch.setattr("embedstore.store.has_zarrs", lambda: False)
     plain = ragged.embedding("ragged", "toy")
-    assert type(plain._arrays["vector"].async_array.codec_pipeline).__name__ != "ZarrsCodecPipeline"
+    assert type(plain._zarr.arrays["vector"].async_array.codec_pipeline).__name__ != "ZarrsCodecPipeline"
     for block in range(plain.blocks):
         assert plain.read_block(block).vector.tobytes() == rust.read_block(block).vector.tobytes()
 

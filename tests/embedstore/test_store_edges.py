@@ -17,6 +17,7 @@ from embedstore import adding, describe, planning, tasks
 from embedstore.blocks import create_embedding
 from embedstore.errors import CorruptError, FingerprintError, InputError, StoreError
 from embedstore.integrity import verify
+from embedstore.objects import children
 
 LENGTHS = [50, 61, 7, 120] * 6
 
@@ -252,12 +253,25 @@ def test_a_store_in_memory_is_shared_not_copied(toy_model):
     assert shared.open("t", "toy").equals(store.open("t", "toy"))
 
 
-def test_a_server_that_does_not_list_is_read_by_consolidated_metadata(toy_model):
-    class Silent(zarr.storage.MemoryStore):
-        async def list_dir(self, prefix):
-            raise NotImplementedError
-            yield ""
+class Silent(zarr.storage.MemoryStore):
+    """Does not list."""
 
+    async def list_dir(self, prefix):
+        raise NotImplementedError
+        yield ""
+
+
+def test_children_are_those_of_one_group_whatever_lists_them(toy_model, tmp_path):
+    memory = zarr.storage.MemoryStore()
+    stores = [embedstore.open_store(place, mode="a") for place in (tmp_path / "s.zarr", memory)]
+    for store in stores:
+        store.add_task(tasks.from_sequences("t", ["ACGT"] * 3))
+        embedstore.embed(store, "t", toy_model, name="m", progress=False)
+    for store in (*stores, embedstore.open_store(Silent(memory._store_dict, read_only=True))):
+        assert [children(store, path) for path in ("", "t/embedding", "t/embeddin")] == [["t"], ["m"], []]
+
+
+def test_a_server_that_does_not_list_is_read_by_consolidated_metadata(toy_model):
     store = embedstore.open_store("memory://", mode="a")
     far = embedstore.open_store(Silent(store.zarr_store._store_dict, read_only=True))
     with pytest.raises(StoreError, match="cannot be listed and lacks consolidated metadata"):
