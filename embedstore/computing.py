@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_FEW = 4
+"""Fewer than one row in so many is few."""
+
 
 class Output(NamedTuple):
     """What a batch gave.
@@ -39,12 +42,12 @@ class Output(NamedTuple):
         Largest magnitude in each of them before the cast, shape (row,), float32; NaN or infinite where the model's
         output was. Where rows are not kept, that of each job's mean.
     sums
-        Sum over the nucleotides of each job, shape (job, channel), float32.
+        Sum over the nucleotides of each job, shape (job, channel), float32; None where means are not kept.
     """
 
     rows: NDArray[Any] | None
     largest: NDArray[np.float32]
-    sums: NDArray[np.float32]
+    sums: NDArray[np.float32] | None
 
 
 class Computed(NamedTuple):
@@ -76,6 +79,8 @@ class Runner:
         Most tokens of a batch.
     dtype
         Of the rows that are given back; None for none.
+    means
+        Whether sums are given back. Where they are not, and few rows are, a model computes little else.
 
     Attributes
     ----------
@@ -85,8 +90,8 @@ class Runner:
         Real and padded tokens computed so far.
     """
 
-    def __init__(self, model: Model, budget: int, dtype: str | None) -> None:
-        self.model, self.budget, self.dtype = model, budget, dtype
+    def __init__(self, model: Model, budget: int, dtype: str | None, *, means: bool = True) -> None:
+        self.model, self.budget, self.dtype, self.means = model, budget, dtype, means
         self.tokens = self.padded = 0
         self._halved = False
         self._copies: Any = None
@@ -150,10 +155,14 @@ class Runner:
             return self._compute_cuda(jobs, batch)
         began = time.perf_counter()
         with torch.inference_mode():
-            rows, largest, sums = self._reduce(jobs, self._hidden(jobs))
-        output = Output(None if rows is None else rows.numpy(), largest.numpy(), sums.numpy())
+            output = Output(*(None if part is None else part.numpy() for part in self._run(jobs)))  # type: ignore[arg-type]
         seconds = time.perf_counter() - began
         return Computed(batch, lambda: (output, seconds), lambda: None)
+
+    def _run(self, jobs: list[Job]) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor | None]:
+        """Return the rows to store, the largest magnitude of each, and the sums of jobs where they are kept."""
+        kept = None if self.means or self.dtype is None else _few(jobs)
+        return self._reduce(jobs, self._hidden(jobs)) if kept is None else self._rows(self._hidden_rows(jobs, kept))
 
     def _hidden(self, jobs: list[Job]) -> list[torch.Tensor]:
         """Return the hidden states of runs of jobs of one length, each of shape (job, token, channel)."""
@@ -163,25 +172,53 @@ class Runner:
         lengths = [len(job.ids) for job in jobs]
         runs = _runs(lengths)
         self.tokens += sum(lengths)
-        if len(runs) == 1:
-            self.padded += sum(lengths)
-            return [model.hidden(_upload(np.stack([job.ids for job in jobs]), device))]
-        if model.packs:
+        if len(runs) > 1 and model.packs:
             self.padded += sum(lengths)
             stream = model.hidden_packed(_upload(np.concatenate([job.ids for job in jobs]), device), lengths)
             parts = torch.split(stream, [count * length for count, length in runs])
             return [part.reshape(*run, -1) for part, run in zip(parts, runs, strict=True)]
+        hidden = model.hidden(**self._padded(jobs, lengths))
+        starts = np.cumsum([0, *(count for count, _ in runs)]).tolist()
+        return [hidden[start : start + count, :length] for start, (count, length) in zip(starts, runs, strict=False)]
+
+    def _hidden_rows(self, jobs: list[Job], kept: NDArray[np.int64]) -> torch.Tensor:
+        """Return the hidden states at the rows that are kept, shape (row, channel); `kept` as `_few` gives it."""
+        model, device = self.model, self.model.device
+        lengths = [len(job.ids) for job in jobs]
+        self.tokens += sum(lengths)
+        if len(set(lengths)) > 1 and model.packs:
+            self.padded += sum(lengths)
+            rows = (np.cumsum(lengths) - lengths)[:, None] + kept
+            stream = _upload(np.concatenate([job.ids for job in jobs]), device)
+            hidden = model.hidden_packed(stream, lengths, _upload(rows.ravel(), device))
+        else:
+            hidden = model.hidden(**self._padded(jobs, lengths), rows=_upload(kept, device)).flatten(0, 1)
+        many = [len(_taken(job)) for job in jobs]
+        if min(many) == kept.shape[1]:
+            return hidden
+        wanted = np.flatnonzero(np.arange(kept.shape[1]) < np.array(many)[:, None])
+        return hidden.index_select(0, _upload(wanted, device))
+
+    def _padded(self, jobs: list[Job], lengths: list[int]) -> dict[str, torch.Tensor]:
+        """Return the ids of jobs on the device, and their lengths where these differ, as `Model.hidden` takes them."""
+        device, alike = self.model.device, lengths[0] == lengths[-1]
         ids = np.zeros((len(jobs), lengths[0]), np.int64)
         for row, job in zip(ids, jobs, strict=True):
             row[: len(job.ids)] = job.ids
         self.padded += ids.size
-        hidden = model.hidden(_upload(ids, device), _upload(np.array(lengths), device))
-        starts = np.cumsum([0, *(count for count, _ in runs)]).tolist()
-        return [hidden[start : start + count, :length] for start, (count, length) in zip(starts, runs, strict=False)]
+        found = {"ids": _upload(ids, device)}
+        return found if alike else {**found, "lengths": _upload(np.array(lengths), device)}
+
+    def _rows(self, exact: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
+        """Return rows as they are stored, and the largest magnitude of each."""
+        import torch
+
+        largest = exact.abs().amax(1) if len(exact) else exact.new_empty(0)
+        return exact.to(getattr(torch, self.dtype or "float32")), largest, None
 
     def _reduce(
         self, jobs: list[Job], hidden: list[torch.Tensor]
-    ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor | None]:
         """Return the rows to store, the largest magnitude of each, and the sum of each job over its nucleotides."""
         import torch
 
@@ -190,10 +227,11 @@ class Runner:
         for run in hidden:
             members = jobs[start : start + len(run)]
             start += len(run)
-            weight = np.zeros(run.shape[:2], np.float32)
-            for line, job in zip(weight, members, strict=True):
-                line[job.first : job.first + len(job.span)] = job.span
-            sums.append(torch.einsum("btc,bt->bc", run, _upload(weight, device)))
+            if self.means or self.dtype is None:
+                weight = np.zeros(run.shape[:2], np.float32)
+                for line, job in zip(weight, members, strict=True):
+                    line[job.first : job.first + len(job.span)] = job.span
+                sums.append(torch.einsum("btc,bt->bc", run, _upload(weight, device)))
             if self.dtype is None:
                 continue
             first, kept = members[0].first, len(members[0].span)
@@ -203,12 +241,11 @@ class Runner:
                 length = run.shape[1]
                 index = [number * length + _taken(job) for number, job in enumerate(members)]
                 rows.append(run.flatten(0, 1).index_select(0, _upload(np.concatenate(index), device)))
-        total = torch.cat(sums)
+        total = torch.cat(sums) if sums else None
         if self.dtype is None:
+            assert total is not None
             return None, total.abs().amax(1), total
-        exact = torch.cat(rows)
-        largest = exact.abs().amax(1) if len(exact) else exact.new_empty(0)
-        return exact.to(getattr(torch, self.dtype)), largest, total
+        return *self._rows(torch.cat(rows))[:2], total
 
     def _compute_cuda(self, jobs: list[Job], batch: NDArray[np.int64]) -> Computed:
         """Start a batch on a CUDA device; what it gives is copied on a stream of its own."""
@@ -219,7 +256,7 @@ class Runner:
         begun, done, copied = (torch.cuda.Event(enable_timing=True) for _ in range(3))  # type: ignore[no-untyped-call]
         begun.record()
         with torch.inference_mode():
-            tensors = self._reduce(jobs, self._hidden(jobs))
+            tensors = self._run(jobs)
         done.record()
         pinned: list[torch.Tensor | None] = []
         with torch.cuda.stream(self._copies):
@@ -239,6 +276,24 @@ class Runner:
             return Output(*arrays), begun.elapsed_time(done) / 1000  # type: ignore[arg-type]
 
         return Computed(batch, wait, pinned.clear)
+
+
+def _few(jobs: list[Job]) -> NDArray[np.int64] | None:
+    """Return the output rows that are stored where they are few, shape (job, row), shorter lines filled up with theirs.
+
+    None where they are so many that a model should give all.
+    """
+    if any(job.take is None for job in jobs):
+        return None
+    most = max(len(_taken(job)) for job in jobs)
+    if not most or _FEW * most * len(jobs) > sum(len(job.ids) for job in jobs):
+        return None
+    kept = np.zeros((len(jobs), most), np.int64)
+    for line, job in zip(kept, jobs, strict=True):
+        taken = _taken(job)
+        line[:] = taken[-1] if len(taken) else job.first
+        line[: len(taken)] = taken
+    return kept
 
 
 def _taken(job: Job) -> NDArray[np.int64]:

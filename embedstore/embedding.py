@@ -195,7 +195,8 @@ def embed(
     measured = (float("nan"), float("nan"))
     if batch_tokens is None:
         batch_tokens, measured = _tried(store, task, model, selection, sum(map(len, map(emb.block_samples, todo))))
-    runner = Runner(model, batch_tokens, None if keep == "pooled" else _computed_dtype(selection, dtype))
+    computed = None if keep == "pooled" else _computed_dtype(selection, dtype)
+    runner = Runner(model, batch_tokens, computed, means=keep != "rows")
     settings = {"batch_tokens": batch_tokens, "shard": shard, "blocks": len(todo), "quarantine": quarantine}
     run = begin_run(emb, model.device, **settings)
     pipeline = Pipeline(writer, runner, selection, quarantine=quarantine)

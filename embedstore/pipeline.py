@@ -283,7 +283,8 @@ class Pipeline:
         row = 0
         for number, job in enumerate(computed.batch.tolist()):
             owner, this = slab.owner[job], slab.jobs[job]
-            slab.pooled[owner] += output.sums[number]
+            if output.sums is not None:
+                slab.pooled[owner] += output.sums[number]
             taken = (len(this.span) if this.take is None else len(this.take)) if output.rows is not None else 1
             largest = float(output.largest[row : row + taken].max(initial=0))  # NaN where any is
             if output.rows is not None:

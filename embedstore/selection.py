@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -163,8 +164,9 @@ def select(
         ``"forward"`` (default) or ``"both"``.
     positions
         Nucleotides whose rows are kept, 0-based within each sample: a table with columns ``id`` and ``position``, the
-        path of such a file (tab-separated), or the name of a whole-number column of the sample table. None (default)
-        for all.
+        path of such a file (tab-separated), or the name of a whole-number column of the sample table; or
+        ``"variants"``: those that scores of a task of variants need, ``"variants+k"`` with k nucleotides on either side
+        (`embedstore.variants.variant_positions`). None (default) for all.
 
     Returns
     -------
@@ -245,15 +247,33 @@ def _refused(store: Store, task: str, samples: NDArray[np.int64], error: InputEr
     return InputError(f"{store.path}: task {task!r}, sample {sample!r}: {error}")
 
 
+def _read_positions(path: Path) -> pd.DataFrame:
+    """Read a tab-separated file of positions."""
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path, sep="\t", dtype={"id": str})
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: cannot be read: {error}. A tab-separated file with id and position (0-based) is wanted."
+        ) from error
+
+
 def _positions(store: Store, task: str, positions: str | Path | pd.DataFrame) -> Positions:
     """Read positions from a table, a file, or a column of the sample table."""
     import pandas as pd
 
     lengths = store.lengths(task)
+    of_variants = re.fullmatch(r"variants(?:\+(\d+))?", positions, re.ASCII) if isinstance(positions, str) else None
     if isinstance(positions, pd.DataFrame):
         where, table = "positions", positions
+    elif of_variants:
+        from embedstore.variants.aligned import variant_positions
+
+        where = f"{store.path}: the variants of task {task!r}"
+        table = variant_positions(store, task, around=int(of_variants[1] or 0))
     elif Path(positions).is_file():
-        where, table = str(positions), pd.read_csv(positions, sep="\t", dtype={"id": str})
+        where, table = str(positions), _read_positions(Path(positions))
     else:
         samples = store.samples(task)
         if positions not in samples:

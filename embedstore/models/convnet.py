@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from embedstore.errors import CheckpointError
-from embedstore.models.network import Network
+from embedstore.models.network import Network, take_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from embedstore.models.checkpoints import Checkpoint
+    from embedstore.models.layers import Layer
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,30 @@ class ConvNet(Network):
             x = block(x, real)
             yield x
 
+    def kept(self, ids: Tensor, rows: Tensor, layer: Layer = -1, lengths: Tensor | None = None) -> Tensor:
+        """Return a hidden state at some tokens, of which only what they see is computed; see `Network.kept`."""
+        if isinstance(layer, tuple):
+            return super().kept(ids, rows, layer, lengths)
+        blocks = cast("list[ConvBlock]", list(self.blocks))[: self.layers if layer == -1 else layer]
+        # Tokens on either side that are still needed: of the first block all that the rows see, of the last one only
+        # its own kernel.
+        margin = sum(block.reach for block in blocks)
+        first = rows.amin(1, keepdim=True)
+        wide = int((rows - first).max()) + 1
+        tokens = torch.full_like(first, ids.shape[1]) if lengths is None else lengths[:, None]
+        x, place = functional.one_hot(ids, self.width).float(), torch.arange(ids.shape[1], device=ids.device)[None]
+        cut = False
+        for block in blocks:
+            if not cut and wide + 2 * margin < x.shape[1]:
+                cut = True
+                place = first + torch.arange(-margin, wide + margin, device=ids.device)
+                x = take_rows(x, place.clamp(0, ids.shape[1] - 1))
+            outside = cut or lengths is not None
+            x = block(x, ((place >= 0) & (place < tokens))[..., None] if outside else None, whole=not cut)
+            margin -= block.reach
+            place = place[:, block.reach : place.shape[1] - block.reach] if cut else place
+        return take_rows(x, rows - first if cut else rows)
+
 
 class DilatedConvolution(nn.Conv1d):
     """A one-dimensional convolution over (batch, token, channel), of the same length, for odd kernels.
@@ -134,21 +159,29 @@ class DilatedConvolution(nn.Conv1d):
     of the published code: the other way they differ by 2e-5 in outputs up to 25, for 5 % of the time with 256 channels.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
+    @property
+    def reach(self) -> int:
+        """Tokens on either side that an output depends on."""
+        return (self.kernel_size[0] - 1) // 2 * self.dilation[0]
+
+    def forward(self, x: Tensor, whole: bool = True) -> Tensor:
         """Convolve.
 
         Parameters
         ----------
         x
             Shape (batch, token, channel in).
+        whole
+            There is nothing beyond the ends, and as many tokens come out as go in. Else only those come out whose
+            neighbours are all there.
 
         Returns
         -------
         Tensor
-            Shape (batch, token, channel out).
+            Shape (batch, token, channel out); `reach` tokens fewer on either side where not `whole`.
         """
         dilation = self.dilation[0]
-        padding = (self.kernel_size[0] - 1) // 2 * dilation
+        padding = self.reach if whole else 0
         if not self.training:
             y = functional.conv1d(x.transpose(1, 2), self.weight, self.bias, padding=padding, dilation=dilation)
             return y.transpose(1, 2)
@@ -177,7 +210,12 @@ class ConvBlock(nn.Module):
         self.linear = nn.Linear(width, width)
         self.linear_norm = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, real: Tensor | None = None) -> Tensor:
+    @property
+    def reach(self) -> int:
+        """Tokens on either side that an output depends on."""
+        return self.convolution.reach
+
+    def forward(self, x: Tensor, real: Tensor | None = None, whole: bool = True) -> Tensor:
         """Return the next hidden state.
 
         Parameters
@@ -186,16 +224,19 @@ class ConvBlock(nn.Module):
             Hidden state, shape (batch, token, width).
         real
             Which tokens are no padding, shape (batch, token, 1), bool. None (default) when all are.
+        whole
+            As for `DilatedConvolution`.
 
         Returns
         -------
         Tensor
-            Shape (batch, token, width).
+            Shape (batch, token, width), or fewer tokens, as `DilatedConvolution` gives them.
         """
         if real is not None:
             # A convolution sees zeros beyond the end of a sequence that is alone; norms and biases fill the padding.
             x = x * real
-        x = x + self.convolution_norm(functional.gelu(self.convolution(x)))
+        own = x if whole else x[:, self.reach : x.shape[1] - self.reach]
+        x = own + self.convolution_norm(functional.gelu(self.convolution(x, whole)))
         y: Tensor = x + self.linear_norm(functional.gelu(self.linear(x)))
         return y
 

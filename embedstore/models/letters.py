@@ -176,10 +176,23 @@ class _Masked(Network):
 
     def forward(self, ids: Tensor, layer: Layer = -1, lengths: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Return the log probabilities of the candidates at each token; see `Network.forward`."""
+        own, seen = self._read(ids)
+        return self._probabilities(self._scores(seen, lengths), own)
+
+    def kept(self, ids: Tensor, rows: Tensor, layer: Layer = -1, lengths: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        """Return the log probabilities of the candidates at some tokens; see `Network.kept`."""
+        own, seen = self._read(ids)
+        return self._probabilities(self._scores(seen, lengths, rows), own.gather(1, rows))
+
+    def _read(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the ids that name candidates, and those that the model sees."""
         own = ids % len(self.candidates)
-        seen = own.where(ids == own, self._mask)
+        return own, own.where(ids == own, self._mask)
+
+    def _probabilities(self, scores: Tensor, own: Tensor) -> Tensor:
+        """Return the log probabilities of the candidates of ids."""
         wanted = self.candidates[own]
-        probability = functional.log_softmax(self._scores(seen, lengths), -1, dtype=torch.float32)
+        probability = functional.log_softmax(scores, -1, dtype=torch.float32)
         return probability.gather(-1, wanted.clamp(min=0)).where(wanted >= 0, UNKNOWN)
 
 
@@ -205,6 +218,12 @@ class _Causal(Network):
         state = functional.pad(found, (0, 0, 1, 0), value=UNKNOWN)
         state[:, : self._first + 1] = UNKNOWN
         return state
+
+    def kept(self, ids: Tensor, rows: Tensor, layer: Layer = -1, lengths: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        """Return the log probabilities at some tokens; see `Network.kept`."""
+        before = functional.log_softmax(self._scores(ids, lengths, (rows - 1).clamp(min=0)), -1, dtype=torch.float32)
+        found = before.gather(-1, self.wanted[ids.gather(1, rows)])
+        return found.where((rows > self._first)[..., None], UNKNOWN)
 
 
 # ---- pieces: masked tokens are marked -----------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -35,6 +35,7 @@ def load(
     overlap: int = 0,
     rules: str | None = None,
     name: str | None = None,
+    log_probabilities: Literal["letters", "sequence"] | None = None,
 ) -> Model:
     """Load a frozen language model.
 
@@ -74,6 +75,9 @@ def load(
         (default): what the model's record says, which is ``"authors"`` for nearly all.
     name
         Name under which embeddings are stored. Default: the id, or the last part of the folder's or repository's name.
+    log_probabilities
+        ``"letters"`` or ``"sequence"``: give those of the model's head in place of hidden states, as
+        `embedstore.models.letters.letter_model` does. None (default): hidden states.
 
     Returns
     -------
@@ -92,31 +96,22 @@ def load(
         _refuse_options(str(model), checkpoint, revision, layer, precision, windows, overlap, rules)
         from embedstore.models.function import load_function
 
-        return load_function(str(model), name=name, device=device)
-    known, folder, hub = _resolve(model, checkpoint)
-    if folder is None:
-        from embedstore.models.hub import fetch
-
-        revision = _pinned(hub, revision or (known.revision if known else ""))
-        folder = fetch(hub, revision)
-    elif revision:
-        raise InputError(f"revision={revision!r} is for repositories on the hub; {folder} is a local folder.")
+        return _view(load_function(str(model), name=name, device=device), log_probabilities)
     from embedstore.models.architectures import architecture, recognise
     from embedstore.models.checkpoints import read_checkpoint
     from embedstore.models.windows import overlapping, single
 
+    known, folder, hub, revision = _located(model, checkpoint, revision)
     parts = read_checkpoint(folder)
     kind = recognise(parts)
     rules = rules or (known.rules if known else "") or "authors"
     spec = architecture(kind, rules)
-    network = spec.build(parts)
-    tokenizer = spec.tokenizer(folder)
+    network, tokenizer = spec.build(parts), spec.tokenizer(folder)
     rule = overlapping(spec.window_rule(tokenizer, parts), overlap)
-    if known:
-        _check_record(known, kind, network.width, network.layers, folder)
+    _check_record(known, kind, network.width, network.layers, folder)
     _check_vocabulary(tokenizer, parts)
-    origin = {"checkpoint": hub or str(folder), "revision": revision or "", "files": parts.digests}
-    published = {field: getattr(known, field, "") for field in ("id", "licence", "paper")}
+    about = {field: getattr(known, field, "") for field in ("id", "licence", "paper")}
+    about |= {"architecture": kind, "checkpoint": hub or str(folder), "revision": revision, "files": parts.digests}
     loaded = Model(
         name or (known.id if known else Path(hub or folder).name),
         network,
@@ -125,11 +120,20 @@ def load(
         layer=layer,
         precision=precision or "float32",
         device=device,
-        record={**published, "architecture": kind, **origin, "tokenizer": tokenizer.description, "rules": rules},
+        record={**about, "tokenizer": tokenizer.description, "rules": rules},
         digest=parts.digest,
     )
     _trial(loaded, tokenizer, folder)
-    return loaded
+    return _view(loaded, log_probabilities)
+
+
+def _view(model: Model, log_probabilities: Literal["letters", "sequence"] | None) -> Model:
+    """Return the model, or what its head gives."""
+    if log_probabilities is None:
+        return model
+    from embedstore.models.letters import letter_model
+
+    return letter_model(model, log_probabilities)
 
 
 def _refuse_options(name: str, *options: object) -> None:
@@ -139,6 +143,21 @@ def _refuse_options(name: str, *options: object) -> None:
             f"{name!r} is a function, without checkpoint, revision, layer, precision, windows, overlap or rules; leave "
             "them out."
         )
+
+
+def _located(
+    model: str | os.PathLike[str], checkpoint: str | os.PathLike[str] | None, revision: str | None
+) -> tuple[ModelRecord | None, Path, str, str]:
+    """Return the record, if any, the folder with the checkpoint, and the repository and commit that it is from."""
+    known, folder, hub = _resolve(model, checkpoint)
+    if folder is not None:
+        if revision:
+            raise InputError(f"revision={revision!r} is for repositories on the hub; {folder} is a local folder.")
+        return known, folder, hub, ""
+    from embedstore.models.hub import fetch
+
+    commit = _pinned(hub, revision or (known.revision if known else ""))
+    return known, fetch(hub, commit), hub, commit
 
 
 def _resolve(
@@ -189,8 +208,10 @@ def _pinned(hub: str, revision: str) -> str:
     return revision
 
 
-def _check_record(known: ModelRecord, architecture: str, width: int, layers: int, folder: Path) -> None:
-    """Make sure that a checkpoint is one of the model it is said to be."""
+def _check_record(known: ModelRecord | None, architecture: str, width: int, layers: int, folder: Path) -> None:
+    """Make sure that a checkpoint is one of the model it is said to be, where that is a known one."""
+    if known is None:
+        return
     found = {"architecture": architecture, "width": width, "layers": layers}
     wanted = {name: getattr(known, name) or value for name, value in found.items()}
     if found != wanted:

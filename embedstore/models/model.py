@@ -87,7 +87,7 @@ class Model:
         self.alphabet = alphabet
         self.layer = parse_layer(layer, network.layers, name)
         self.width = _width(network, self.layer, name)
-        self.device = _device(device)
+        self.device = usable_device(device)
         self.precision = check_precision(precision, self.device)
         self.digest = digest
         self.record = {
@@ -232,7 +232,9 @@ class Model:
             counts[group] = sum(len(piece.span) for piece in pieces)
         return counts
 
-    def hidden(self, ids: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+    def hidden(
+        self, ids: torch.Tensor, lengths: torch.Tensor | None = None, rows: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Run the network.
 
         Parameters
@@ -242,12 +244,15 @@ class Model:
         lengths
             Tokens of each sequence, shape (batch,), int64, on `device`; the ids after them are padding. None (default)
             when all have the same length.
+        rows
+            Tokens of each sequence whose states are wanted, shape (batch, row), int64, on `device`; None (default) for
+            all. What some do not depend on is left out where the architecture allows.
 
         Returns
         -------
         torch.Tensor
-            Hidden states, shape (batch, token, width), float32, on `device`. A sequence's rows do not depend on the
-            others of the batch (to 1e-5 of their size in float32); rows of padding hold anything.
+            Hidden states, shape (batch, token or row, width), float32, on `device`. A sequence's rows do not depend on
+            the others of the batch (to 1e-5 of their size in float32); rows of padding hold anything.
 
         Raises
         ------
@@ -260,10 +265,13 @@ class Model:
                 "change. Give it batches of sequences of one length."
             )
         with arithmetic(self.precision, self.device):
-            hidden: torch.Tensor = self._network(ids, self.layer, lengths)
+            net, layer = self._network, self.layer
+            hidden: torch.Tensor = net(ids, layer, lengths) if rows is None else net.kept(ids, rows, layer, lengths)
         return hidden.float()
 
-    def hidden_packed(self, ids: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+    def hidden_packed(
+        self, ids: torch.Tensor, lengths: Sequence[int], rows: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Run the network on sequences of any lengths, one after the other without padding.
 
         Fastest where sequences of one length are neighbours: those attend in one call, as a batch does in `hidden`.
@@ -274,12 +282,14 @@ class Model:
             Token ids of all sequences, shape (token,), int64, on `device`.
         lengths
             Tokens of each sequence, at least 1; their sum is the number of ids.
+        rows
+            Tokens of the stream whose states are wanted, shape (row,), int64, on `device`; None (default) for all.
 
         Returns
         -------
         torch.Tensor
-            Hidden states, shape (token, width), float32, on `device`. A sequence's rows are those that `hidden` gives
-            for it alone (to 1e-5 of their size in float32).
+            Hidden states, shape (token or row, width), float32, on `device`. A sequence's rows are those that `hidden`
+            gives for it alone (to 1e-5 of their size in float32).
 
         Raises
         ------
@@ -295,22 +305,27 @@ class Model:
             )
         check_lengths(lengths, len(ids))
         with arithmetic(self.precision, self.device):
-            hidden: torch.Tensor = self._network.forward_packed(ids, self.layer, lengths)
+            net, options = self._network, (self.layer, lengths)
+            hidden: torch.Tensor = (
+                net.forward_packed(ids, *options) if rows is None else net.kept_packed(ids, rows, *options)
+            )
         return hidden.float()
 
-    def logits(self, ids: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+    def logits(
+        self, ids: torch.Tensor, lengths: torch.Tensor | None = None, rows: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Return the scores of the language-model head.
 
         Parameters
         ----------
-        ids, lengths
+        ids, lengths, rows
             As for `hidden`. The scores of a masked model at a position are those of the letter there; the scores of a
             causal model (HyenaDNA, AWD-LSTM) are those of the next one.
 
         Returns
         -------
         torch.Tensor
-            Scores before softmax, shape (batch, token, id), float32, on `device`.
+            Scores before softmax, shape (batch, token or row, id), float32, on `device`.
 
         Raises
         ------
@@ -322,7 +337,9 @@ class Model:
         if lengths is not None and not self.pads:
             raise InputError(f"Model {self.name!r} cannot take padded sequences; see `hidden`.")
         with arithmetic(self.precision, self.device):
-            scores: torch.Tensor = self._network.logits(self._network(ids, -1, lengths))
+            net = self._network
+            state = net(ids, -1, lengths) if rows is None else net.kept(ids, rows, -1, lengths)
+            scores: torch.Tensor = net.logits(state)
         return scores.float()
 
 
@@ -352,8 +369,23 @@ def _width(network: Network, layer: Layer, name: str) -> int:
     return widths[first]
 
 
-def _device(name: str | torch.device) -> torch.device:
-    """Return a device after making sure that it can hold a tensor."""
+def usable_device(name: str | torch.device) -> torch.device:
+    """Return a device after making sure that it can hold a tensor.
+
+    Parameters
+    ----------
+    name
+        As torch names it: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    InputError
+        There is no such device here.
+    """
     import torch
 
     try:

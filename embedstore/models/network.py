@@ -179,6 +179,42 @@ class Network(nn.Module):
         """
         return self._chosen(self.packed_states(ids, lengths), layer)[0]
 
+    def kept(self, ids: Tensor, rows: Tensor, layer: Layer = -1, lengths: Tensor | None = None) -> Tensor:
+        """Return a hidden state, or a mean of several, at some tokens: what `forward` gives there.
+
+        A subclass may leave out what these do not depend on.
+
+        Parameters
+        ----------
+        ids, layer, lengths
+            As for `forward`.
+        rows
+            Tokens of each sequence, shape (batch, row), int64; none of padding.
+
+        Returns
+        -------
+        Tensor
+            Shape (batch, row, width).
+        """
+        return take_rows(self(ids, layer, lengths), rows)
+
+    def kept_packed(self, ids: Tensor, rows: Tensor, layer: Layer, lengths: Sequence[int]) -> Tensor:
+        """Return a hidden state, or a mean of several, at some tokens of a stream: what `forward_packed` gives there.
+
+        Parameters
+        ----------
+        ids, layer, lengths
+            As for `forward_packed`.
+        rows
+            Places in the stream, shape (row,), int64.
+
+        Returns
+        -------
+        Tensor
+            Shape (row, width).
+        """
+        return self.forward_packed(ids, layer, lengths)[rows]
+
     def _chosen(self, states: Iterable[Tensor], layer: Layer) -> Tensor:
         """Return the state that is asked for, running no block after it."""
         first, final = (
@@ -192,3 +228,21 @@ class Network(nn.Module):
                 break
         assert total is not None
         return self.last(total) if layer == -1 else total / (final - first + 1)
+
+
+def take_rows(state: Tensor, rows: Tensor) -> Tensor:
+    """Return some rows of each sequence.
+
+    Parameters
+    ----------
+    state
+        Shape (batch, token, channel).
+    rows
+        Tokens of each sequence, shape (batch, row), int64.
+
+    Returns
+    -------
+    Tensor
+        Shape (batch, row, channel).
+    """
+    return state.gather(1, rows[..., None].expand(-1, -1, state.shape[2]))

@@ -20,7 +20,7 @@ from embedstore.models.attention import (
     sparse_attention,
 )
 from embedstore.models.heads import MaskedHead
-from embedstore.models.network import Network
+from embedstore.models.network import Network, take_rows
 from embedstore.models.packing import (
     Run,
     kernel_attention,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from embedstore.models.attention import Biases
+    from embedstore.models.layers import Layer
     from embedstore.models.packing import Attention
 
 Activation = Literal["gelu", "gelu_tanh", "silu"]
@@ -122,6 +123,7 @@ class _Places(NamedTuple):
 
     rotation: tuple[Tensor, Tensor] | None
     attention: Attention
+    alone: bool = False  # whether some tokens may attend to all, without the others doing so
 
 
 class Encoder(Network):
@@ -162,6 +164,10 @@ class Encoder(Network):
 
     def states(self, ids: Tensor, lengths: Tensor | None = None) -> Iterator[Tensor]:
         """Yield the hidden states: `Network.states`."""
+        return self._run(*self._begin(ids, lengths))
+
+    def _begin(self, ids: Tensor, lengths: Tensor | None) -> tuple[Tensor, _Places]:
+        """Return the embeddings, and what blocks must know."""
         tokens = ids.shape[1]
         spec = self.spec
         turned = rotation(self.inverse_frequency, tokens) if spec.positions == "rotary" else None
@@ -173,11 +179,15 @@ class Encoder(Network):
             whole = torch.ones_like(chosen) if real is None else real
             return (chosen & whole).sum(1, keepdim=True) / whole.sum(1, keepdim=True)
 
-        x = self._embed(ids, slice(tokens), share)
-        return self._run(x, _Places(turned, self._attention(tokens, biases, mask)))
+        alone = biases is None and not spec.sparse_block
+        return self._embed(ids, slice(tokens), share), _Places(turned, self._attention(tokens, biases, mask), alone)
 
     def packed_states(self, ids: Tensor, lengths: Sequence[int]) -> Iterator[Tensor]:
         """Yield the hidden states of a stream: `Network.packed_states`."""
+        return self._run(*self._begin_packed(ids, lengths))
+
+    def _begin_packed(self, ids: Tensor, lengths: Sequence[int]) -> tuple[Tensor, _Places]:
+        """Return the embeddings of a stream, and what blocks must know."""
         spec = self.spec
         position, owner = places(lengths, ids.device)
         turned = None
@@ -185,7 +195,28 @@ class Encoder(Network):
             cosine, sine = rotation(self.inverse_frequency, max(lengths))
             turned = cosine[position], sine[position]
         x = self._embed(ids[None], position, lambda chosen: share_of_each(chosen[0], owner, len(lengths))[None])
-        return self._run(x, _Places(turned, self._packed_attention(lengths, ids.device)))
+        return x, _Places(turned, self._packed_attention(lengths, ids.device))
+
+    def kept(self, ids: Tensor, rows: Tensor, layer: Layer = -1, lengths: Tensor | None = None) -> Tensor:
+        """Return a hidden state at some tokens; see `Network.kept`."""
+        if isinstance(layer, tuple) or layer == 0:
+            return super().kept(ids, rows, layer, lengths)
+        return self._kept(*self._begin(ids, lengths), rows, layer)
+
+    def kept_packed(self, ids: Tensor, rows: Tensor, layer: Layer, lengths: Sequence[int]) -> Tensor:
+        """Return a hidden state at some tokens of a stream; see `Network.kept_packed`."""
+        if isinstance(layer, tuple) or layer == 0:
+            return super().kept_packed(ids, rows, layer, lengths)
+        return self._kept(*self._begin_packed(ids, lengths), rows[None], layer)[0]
+
+    def _kept(self, x: Tensor, places: _Places, rows: Tensor, layer: int) -> Tensor:
+        """Run the blocks up to a layer, the last of them for some tokens only."""
+        final = self.layers if layer == -1 else layer
+        for number, block in enumerate(self.blocks, 1):
+            x = block(x, places, rows if number == final else None)
+            if number == final:
+                break
+        return self.last(x) if layer == -1 else x
 
     def _run(self, x: Tensor, places: _Places) -> Iterator[Tensor]:
         """Yield the embeddings and what each block makes of them."""
@@ -261,7 +292,7 @@ class Block(nn.Module):
         self.up = nn.Linear(spec.width, (2 if spec.gated else 1) * spec.inner, bias=spec.up_bias)
         self.down = nn.Linear(spec.inner, spec.width, bias=spec.down_bias)
 
-    def forward(self, x: Tensor, places: _Places) -> Tensor:
+    def forward(self, x: Tensor, places: _Places, rows: Tensor | None = None) -> Tensor:
         """Return the next hidden state.
 
         Parameters
@@ -270,27 +301,36 @@ class Block(nn.Module):
             Hidden state, shape (batch, token, width).
         places
             Positions of the batch, and how its tokens attend to each other.
+        rows
+            Tokens of each sequence whose state is wanted, shape (batch, row), int64; None (default) for all.
 
         Returns
         -------
         Tensor
-            Shape (batch, token, width).
+            Shape (batch, token or row, width).
         """
+        own = x if rows is None else take_rows(x, rows)
         if self.spec.norms == "pre":
-            x = x + self._attention(self.attention_norm(x), places)
+            x = own + self._attention(self.attention_norm(x), places, rows)
             return x + self._feed_forward(self.feed_forward_norm(x))
-        x = self.attention_norm(x + self._attention(x, places))
+        x = self.attention_norm(own + self._attention(x, places, rows))
         out: Tensor = self.feed_forward_norm(x + self._feed_forward(x))
         return out
 
-    def _attention(self, x: Tensor, places: _Places) -> Tensor:
-        """Let tokens attend to each other."""
+    def _attention(self, x: Tensor, places: _Places, rows: Tensor | None) -> Tensor:
+        """Let tokens attend to each other; return what all, or some of them, get."""
         split = self.query_key_value(x).unflatten(-1, (3, self.spec.heads, -1))
         query, key, value = split.permute(2, 0, 3, 1, 4)
         if places.rotation is not None:
             query, key = rotate(query, *places.rotation), rotate(key, *places.rotation)
-        mixed = places.attention(query, key, value)
-        out: Tensor = self.attention_out(mixed.transpose(1, 2).flatten(2))
+        if rows is None:
+            mixed = places.attention(query, key, value).transpose(1, 2).flatten(2)
+        elif places.alone:
+            query = query.gather(2, rows[:, None, :, None].expand(-1, query.shape[1], -1, query.shape[3]))
+            mixed = places.attention(query, key, value).transpose(1, 2).flatten(2)
+        else:
+            mixed = take_rows(places.attention(query, key, value).transpose(1, 2).flatten(2), rows)
+        out: Tensor = self.attention_out(mixed)
         return out
 
     def _feed_forward(self, x: Tensor) -> Tensor:
