@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from analysis.scoring import score_variants
     from analysis.similarity import cka, similarity_table
     from analysis.variant_baselines import baseline_scores, trinucleotide_rates
-    from analysis.variant_plots import plot_mutagenesis, plot_roc, plot_score_by_distance, plot_score_distributions
+    from analysis.variant_distributions import plot_score_distributions
+    from analysis.variant_plots import plot_mutagenesis, plot_roc, plot_score_by_distance
     from analysis.variant_results import write_zero_shot
     from analysis.variant_tables import auroc_table, binned, compare_scores, score_table
     from analysis.variants import cosine_distance, open_pairs, variant_scores
@@ -61,7 +62,7 @@ _HOME = {
     "plot_neighbours": "analysis.representation_plots",
     "plot_roc": "analysis.variant_plots",
     "plot_score_by_distance": "analysis.variant_plots",
-    "plot_score_distributions": "analysis.variant_plots",
+    "plot_score_distributions": "analysis.variant_distributions",
     "plot_similarity": "analysis.representation_plots",
     "run_demo": "analysis.demo",
     "sample_values": "analysis.representations",

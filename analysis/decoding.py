@@ -22,8 +22,9 @@ from probes.dataset import ProbeData
 from probes.gram import Gram, checked_penalties, gram_sums, solve_ridge, squared_error
 from probes.intervals import bootstrap, bootstrap_sums, interval
 from probes.linear import PENALTIES
-from probes.metrics import Scores, per_target, ratio
+from probes.metrics import per_target, ratio
 from probes.reading import Source, check_kept, describe, open_rows
+from probes.scores import Scores
 from probes.targets import Targets
 
 if TYPE_CHECKING:

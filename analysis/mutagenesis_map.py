@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.scoring import CONTEXT, CONTEXT_CAUSAL, score_variants
+from analysis.scoring import score_variants
+from analysis.variant_ways import CONTEXT, CONTEXT_CAUSAL
 from analysis.variants import score_kinds
 from embedstore.errors import InputError
 from embedstore.genome import Genome, contig_hint
@@ -91,7 +92,7 @@ def mutagenesis(
     """Score all three alternates at every position of a region.
 
     The three alternates of a position share its reference window: four windows a position, or three and a fraction with
-    ``stride``, with which neighbours share it too.
+    ``stride``, with which neighbours share it too (those at the same place in their words, where a model reads words).
 
     Parameters
     ----------

@@ -9,41 +9,34 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from analysis.variants import ScoreKind, average_tables, score_kinds, variant_scores
-from embedstore.errors import FingerprintError, InputError
+from analysis.variant_ways import group_of, letters_of_word, views_of, ways_of
+from analysis.variants import average_tables, score_kinds, variant_scores
+from embedstore.errors import FingerprintError
 from embedstore.genome import Genome
-from embedstore.variants.aligned import variant_positions
 from embedstore.variants.windows import variant_task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     import pandas as pd
 
+    from analysis.variant_ways import Way
+    from analysis.variants import ScoreKind
+    from embedstore.embedding import EmbedReport
     from embedstore.layout import Strands
     from embedstore.models import Model
     from embedstore.store import Store
     from embedstore.tasks import Task
+    from embedstore.workers import WorkersReport
+
+    EmbedWith = Callable[..., EmbedReport | WorkersReport]
 
 _log = logging.getLogger(__name__)
-
-CONTEXT, CONTEXT_CAUSAL = 256, 512
-"""Nucleotides on either side of a variant, and on the left of one for models that read from the left; as in BEND."""
 
 _STORED = ("chromosome", "position", "ref", "alt", "reason", "kind", "start", "removed", "added")
 """What of a table decides on windows and is kept with them. Labels and the like may change from one run to the next."""
 
 _PLACES = ("window_start", "window_end", "window_n", "reference", "alternate", "offset")
-
-
-class _Way(NamedTuple):
-    """How the scores of one kind are got: which windows, what is stored of them, and what of a model."""
-
-    task: str  # what is added to the task's name
-    embedding: str  # what is added to the embedding's name
-    window: dict[str, Any]
-    keep: dict[str, Any]
-    letters: Literal["letters", "sequence"] | None = None
 
 
 def score_variants(
@@ -100,8 +93,10 @@ def score_variants(
         For causal models: BEND's windows, which end before the variant and have the alternate letter written over
         the nucleotide before it. To compare with its published numbers, not to be used. Default False.
     stride
-        Windows begin at multiples of so many nucleotides, so that variants near each other share a reference window;
-        default 1: each variant is in the centre of its own.
+        Variants in the same stretch of so many nucleotides share a reference window, up to about half of it off the
+        centre; where a model reads words of k letters, those at the same place in their words do, so that this place
+        is what it is in the centre. Default 1: each variant is in the centre of its own. Not for windows that end with
+        the variant (causal models, all scores but ``llr_sequence``).
     edges
         Windows that leave the chromosome are moved inside (``"shift"``, default) or filled with N (``"pad"``).
     drop_mismatches
@@ -132,6 +127,103 @@ def score_variants(
     Marin et al. 2024, BEND, section 3.2 (cosine distance). Meier et al. 2021, "Language models enable zero-shot
     prediction of the effects of mutations on protein function" (masked and wild-type marginals).
     """
+    windows: dict[str, Any] = {"context": context, "strands": strands, "frames": frames, "around": around}
+    windows |= {"off_by_one": off_by_one, "stride": stride, "edges": edges}
+    options: dict[str, Any] = {"drop_mismatches": drop_mismatches, "batch_tokens": batch_tokens, "progress": progress}
+    return embed_variants(variants, genome, model, store, name=name, scores=scores, **windows, **options).scores()
+
+
+class EmbeddedVariants(NamedTuple):
+    """Variants whose windows are in a store, and what of them scores are read from.
+
+    Attributes
+    ----------
+    table
+        The variants, checked.
+    store
+        Where the windows are.
+    kinds
+        The scores, by name.
+    around
+        Nucleotides on either side whose rows are compared too.
+    read
+        For each group of scores their names, and the task and embedding of each of its windows.
+    runs
+        What was done for each embedding: ``task``, ``embedding``, ``blocks``, ``blocks_before``, ``blocks_left`` (of
+        other shares), ``samples``, ``bytes`` (None where several processes embedded) and ``seconds``.
+    """
+
+    table: pd.DataFrame
+    store: Store
+    kinds: dict[str, ScoreKind]
+    around: int
+    read: list[tuple[list[str], list[tuple[str, str]]]]
+    runs: list[dict[str, Any]]
+
+    @property
+    def blocks_left(self) -> int:
+        """Blocks that others are still to embed before there are scores."""
+        return sum(run["blocks_left"] for run in self.runs)
+
+    def scores(self) -> pd.DataFrame:
+        """Read the scores.
+
+        Returns
+        -------
+        pandas.DataFrame
+            As `score_variants` returns it.
+
+        Raises
+        ------
+        IncompleteError
+            If blocks are left.
+        """
+        done = []
+        for wanted, places in self.read:
+            parts = [_read(self.store, task, embedding, wanted, self.around) for task, embedding in places]
+            done.append((wanted, average_tables(parts, wanted)))
+        found = _together(self.table, done, list(self.kinds))
+        found.attrs["runs"] = self.runs
+        return found
+
+
+def embed_variants(
+    variants: pd.DataFrame | str | Path,
+    genome: Genome | str | Path,
+    model: Model,
+    store: Store | str | Path = "memory://",
+    *,
+    name: str = "variants",
+    scores: Iterable[str] = ("cosine",),
+    drop_mismatches: bool = False,
+    batch_tokens: int | None = None,
+    progress: bool = True,
+    embed_with: EmbedWith | None = None,
+    **windows: Any,
+) -> EmbeddedVariants:
+    """Embed what scores are read from, perhaps by other processes, or a share of it.
+
+    Parameters
+    ----------
+    variants, genome, model, store, name, scores, drop_mismatches, batch_tokens, progress
+        As for `score_variants`.
+    embed_with
+        Called in place of `embedstore.embed` for each task of windows, with the store, the name of the task, which log
+        probabilities are wanted (``"letters"``, ``"sequence"``, or None for hidden states) and further arguments of
+        `embedstore.embed`; `analysis.variant_workers` makes such. By default this process embeds all.
+    **windows
+        ``context``, ``strands``, ``frames``, ``around``, ``off_by_one``, ``stride``, ``edges``, as for
+        `score_variants`.
+
+    Returns
+    -------
+    EmbeddedVariants
+
+    Raises
+    ------
+    InputError, ReferenceMismatchError, FingerprintError
+        As for `score_variants`.
+    """
     from embedstore.models.letters import is_causal
     from embedstore.store import Store as OpenStore
     from embedstore.store import open_store
@@ -139,31 +231,28 @@ def score_variants(
     from embedstore.variants.reading import read_variants
 
     kinds = score_kinds(scores)
-    choices: dict[str, Any] = {"context": context, "strands": strands, "frames": frames, "around": around}
-    choices |= {"off_by_one": off_by_one, "stride": stride, "edges": edges}
-    ways = _ways(kinds, is_causal(model), **choices)
-    views = _views(model, ways)
+    ways = ways_of(kinds, is_causal(model), word=letters_of_word(model), **windows)
+    views = views_of(model, ways)
+    around = windows.get("around", 0)
+    options = {"batch_tokens": batch_tokens, "progress": progress}
     with contextlib.ExitStack() as stack:
         reference = genome if isinstance(genome, Genome) else stack.enter_context(Genome(genome))
         table = read_variants(variants) if isinstance(variants, (str, Path)) else variants
         table = check_variants(table, reference, drop_mismatches=drop_mismatches)
         # A slip in what was given must not leave a new store.
         opened = store if isinstance(store, OpenStore) else open_store(store, mode="a")
-        runs: list[dict[str, Any]] = []
-        done = []
+        found = EmbeddedVariants(table, opened, kinds, around, [], [])
         for needs, group in ways.items():
-            wanted = [score for score, kind in kinds.items() if _group(kind) == needs]
-            parts = []
             for way in group:
                 task = variant_task(table[list(_STORED)], reference, name=f"{name}{way.task}", **way.window)
                 _add(opened, task)
                 if way is group[0]:
                     _note_pieces(task, views[way.letters])
-                runs.append(_embed(opened, task.name, views[way.letters], way, around, batch_tokens, progress))
-                parts.append(_read(opened, task.name, runs[-1]["embedding"], wanted, around))
-            done.append((wanted, average_tables(parts, wanted)))
-    found = _together(table, done, list(kinds))
-    found.attrs["runs"] = runs
+                found.runs.append(
+                    _embed(opened, task.name, views[way.letters], way, around=around, embed_with=embed_with, **options)
+                )
+            wanted = [score for score, kind in kinds.items() if group_of(kind) == needs]
+            found.read.append((wanted, [(run["task"], run["embedding"]) for run in found.runs[-len(group) :]]))
     return found
 
 
@@ -185,103 +274,7 @@ def check_scoring(model: Model, scores: Iterable[str] = ("cosine",), **choices: 
     from embedstore.models.letters import is_causal
 
     choices.pop("batch_tokens", None)
-    _views(model, _ways(score_kinds(scores), is_causal(model), **choices))
-
-
-def _group(kind: ScoreKind) -> str:
-    """Return which scores are read from the same embedding."""
-    return "rows" if kind.needs == "pooled" else kind.needs
-
-
-def _ways(
-    kinds: dict[str, ScoreKind],
-    causal: bool,
-    *,
-    context: int | None = None,
-    strands: str = "forward",
-    frames: int = 1,
-    around: int = 0,
-    off_by_one: bool = False,
-    stride: int = 1,
-    edges: str = "shift",
-) -> dict[str, list[_Way]]:
-    """Return, for each group of scores, the windows to embed and what to keep; several where scores are averaged."""
-    _check(kinds, causal, strands, frames, around, off_by_one)
-    pooled = any(kind.needs == "pooled" for kind in kinds.values())
-    end = "bend_left" if off_by_one else "left"
-    left = {"context": CONTEXT_CAUSAL if context is None else context, "edges": edges, "window": end}
-    centred: dict[str, Any] = {"context": CONTEXT if context is None else context, "edges": edges, "stride": stride}
-    if frames > centred["context"] > 0:
-        raise InputError(f"frames is {frames}; it must be at most {centred['context']}, the context.")
-    rows = {"keep": "both" if pooled else "rows"}
-    letters = {"keep": "rows"}
-    ending = _name(pooled and ".windows", around and f".around{around}")
-    kinds_of_way = {
-        "rows": _Way(f".{end}" if causal else "", ending, left if causal else centred, rows),
-        "left": _Way(".left.reference", "", {**left, "alleles": "reference"}, letters, "letters"),
-        "sequence": _Way("", "", centred, letters, "sequence"),
-        "masked": _Way(".masked", "", {**centred, "alleles": "masked"}, letters, "letters"),
-        "reference": _Way(".reference", "", {**centred, "alleles": "reference"}, letters, "letters"),
-    }
-    turned = ("+", "-") if strands == "both" else ("+",)
-    ways: dict[str, list[_Way]] = {}
-    for need in dict.fromkeys(_group(kind) for kind in kinds.values()):
-        way = kinds_of_way[need]
-        ways[need] = [
-            way._replace(
-                task=_name(way.task, frame and f".frame{frame}", strand == "-" and ".reverse"),
-                window={**way.window, "strand": strand, "frame": frame},
-            )
-            for frame in range(frames)
-            for strand in turned
-        ]
-    return ways
-
-
-def _check(kinds: dict[str, ScoreKind], causal: bool, strands: str, frames: int, around: int, off_by_one: bool) -> None:
-    """Refuse choices that do not go together, and scores that a model does not have."""
-    if strands not in ("forward", "both"):
-        raise InputError(f"strands is {strands!r}: it must be one of forward, both.")
-    if frames < 1 or around < 0:
-        raise InputError(f"frames is {frames} and around is {around}: at least 1 and 0 are wanted.")
-    foreign = ("masked", "reference") if causal else ("left", "sequence")
-    wrong = [name for name, kind in kinds.items() if kind.needs in foreign]
-    if wrong:
-        what = "reads from the left and has no masks" if causal else "sees both sides of a nucleotide"
-        own = "llr_causal, llr_sequence, entropy_causal" if causal else "llr_masked, llr_wild_type, entropy_..."
-        raise InputError(f"There is no {', '.join(wrong)} of a model that {what}; it has {own}.")
-    if off_by_one and not (causal and all(kind.needs == "rows" for kind in kinds.values())):
-        raise InputError(
-            "off_by_one repeats BEND's windows for models that read from the left (HyenaDNA, AWD-LSTM), and has "
-            "cosine, l2 and inner_product only."
-        )
-    if off_by_one and strands == "both":
-        raise InputError("off_by_one repeats BEND's script, which reads the forward strand only.")
-    if causal and (around or frames > 1):
-        raise InputError(
-            "around and frames are for models that see both sides: rows of a causal model before a variant are the "
-            "same for both alleles, and its window ends with the variant."
-        )
-
-
-def _views(model: Model, ways: dict[str, list[_Way]]) -> dict[str | None, Model]:
-    """Return the model, and what its head gives, where it is wanted; refuse models that cannot give it."""
-    from embedstore.models.letters import letter_model
-
-    if model.precision != "float32":
-        raise InputError(
-            f"Model {model.name!r} computes in {model.precision}, whose errors are as large as what variants change: "
-            'load it with precision="float32".'
-        )
-    if model.alphabet != "dna":
-        raise InputError(f"Model {model.name!r} reads {model.alphabet}: variants of a genome need a model of DNA.")
-    wanted = {way.letters for group in ways.values() for way in group}
-    return {letters: model if letters is None else letter_model(model, letters) for letters in wanted}
-
-
-def _name(*parts: str | int | bool) -> str:
-    """Join the endings that apply."""
-    return "".join(part for part in parts if isinstance(part, str))
+    views_of(model, ways_of(score_kinds(scores), is_causal(model), word=letters_of_word(model), **choices))
 
 
 def _add(store: Store, task: Task) -> None:
@@ -316,26 +309,24 @@ def _note_pieces(task: Task, model: Model) -> None:
 
 
 def _embed(
-    store: Store, task: str, model: Model, way: _Way, around: int, batch_tokens: int | None, progress: bool
+    store: Store, task: str, model: Model, way: Way, *, around: int, embed_with: EmbedWith | None, **options: Any
 ) -> dict[str, Any]:
     """Embed the windows of a task; return what was done."""
     from embedstore.embedding import embed
 
-    near = 0 if way.letters else around  # log probabilities are of the variant itself
-    positions = None if way.letters == "sequence" else variant_positions(store, task, around=near)
-    report = embed(
-        store,
-        task,
-        model,
-        name=f"{model.name}{way.embedding}",
-        positions=positions,
-        dtype="float32",
-        batch_tokens=batch_tokens,
-        progress=progress,
-        **way.keep,
-    )
-    kept = ("samples", "blocks", "blocks_before", "bytes", "seconds")
-    return {"task": task, "embedding": report.model, **{key: getattr(report, key) for key in kept}}
+    if way.letters != "sequence":
+        # Log probabilities are of the variant itself.
+        options["positions"] = f"variants+{0 if way.letters else around}"
+    options |= {"name": f"{model.name}{way.embedding}", "dtype": "float32", **way.keep}
+    if embed_with is None:
+        report: EmbedReport | WorkersReport = embed(store, task, model, **options)
+    else:
+        report = embed_with(store, task, way.letters, **options)
+    left = report.blocks_left + getattr(report, "blocks_others", 0)
+    kept = ("blocks", "blocks_before", "seconds")
+    run = {"task": task, "embedding": report.model, "blocks_left": left, **{key: getattr(report, key) for key in kept}}
+    # Workers do not say what each of them wrote.
+    return run | {key: getattr(report, key, None) for key in ("samples", "bytes")}
 
 
 def _read(store: Store, task: str, embedding: str, scores: list[str], around: int) -> pd.DataFrame:

@@ -31,6 +31,15 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
     add_genome_arguments(parser)
     add_store_argument(parser)
     add_model_arguments(parser)
+    _add_window_arguments(parser)
+    _add_mean_arguments(parser)
+    parser.add_argument("--batch-tokens", type=int, metavar="N", help="most tokens in a batch (default: by a trial)")
+    # Differences between two windows are smaller than what float16 rounds away.
+    parser.set_defaults(dtype="float32")
+
+
+def _add_window_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add which letters around a variant the model sees."""
     parser.add_argument(
         "--context",
         type=int,
@@ -38,6 +47,29 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
         help="letters before the variant, and after it including itself (default: 256; for models that read from left "
         "to right 512, before and including it)",
     )
+    parser.add_argument(
+        "--off-by-one",
+        action="store_true",
+        help="for models that read from left to right: BEND's window, which ends before the variant",
+    )
+    parser.add_argument(
+        "--edges",
+        choices=("shift", "pad"),
+        default="shift",
+        help="windows that would leave a chromosome: move them inside, or fill up with N (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--stride",
+        type=int,
+        default=1,
+        metavar="N",
+        help="let neighbouring variants share windows, about N / 2 letters off the middle at most and at the same "
+        "place in the model's words (default: %(default)s, each in the middle of its own)",
+    )
+
+
+def _add_mean_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add over what scores are averaged."""
     parser.add_argument(
         "--strands",
         choices=("forward", "both"),
@@ -59,27 +91,6 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="mean over the variant and K letters to each side (default: %(default)s)",
     )
-    parser.add_argument(
-        "--off-by-one",
-        action="store_true",
-        help="for models that read from left to right: BEND's window, which ends before the variant",
-    )
-    parser.add_argument(
-        "--edges",
-        choices=("shift", "pad"),
-        default="shift",
-        help="windows that would leave a chromosome: move them inside, or fill up with N (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--stride",
-        type=int,
-        default=1,
-        metavar="N",
-        help="begin windows at multiples of N, so that neighbouring variants share one (default: %(default)s)",
-    )
-    parser.add_argument("--batch-tokens", type=int, metavar="N", help="most tokens in a batch (default: by a trial)")
-    # Differences between two windows are smaller than what float16 rounds away.
-    parser.set_defaults(dtype="float32")
 
 
 _WINDOW = ("context", "strands", "frames", "around", "off_by_one", "stride", "edges", "batch_tokens")
@@ -113,10 +124,38 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
         help="what the bootstrap draws together: a column such as gene, or blocks of so many letters "
         "(default: each variant by itself)",
     )
-    parser.add_argument("--least", type=int, default=10, metavar="N", help="fewest positives and negatives of a group")
+    least = "fewest positives and negatives of a group (default: %(default)s)"
+    parser.add_argument("--least", type=int, default=10, metavar="N", help=least)
     parser.add_argument("--draws", type=int, default=1000, metavar="N", help="of the bootstrap (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the draws (default: %(default)s)")
     parser.add_argument("--out", metavar="F", help="write all numbers to this .csv, .tsv or .parquet")
+
+
+def add_result_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what says which embedding the scores are of, to have them among the results of probes."""
+    group = parser.add_argument_group("to have the AUROC of all variants in `embedstore results`")
+    group.add_argument("--store", metavar="S", help="where the windows were embedded: writes the results beside it")
+    group.add_argument("--task", metavar="T", help="task of the windows (default: the only one that fits)")
+    group.add_argument("--model", metavar="M", help="its embedding (default: the only one that fits)")
+    group.add_argument("--results", metavar="DIR", help="where to write (default: beside the store)")
+    group.add_argument(
+        "--setting",
+        type=_setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="what else decided the scores, such as strands=both; part of what a result is known by",
+    )
+
+
+def _setting(text: str) -> tuple[str, str]:
+    """Read a name and a value."""
+    import argparse
+
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r}: NAME=VALUE is wanted, such as strands=both")
+    return name, value
 
 
 _DRAWING = ("groups", "least", "draws", "seed")

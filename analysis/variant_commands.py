@@ -7,22 +7,23 @@ from typing import TYPE_CHECKING, Any
 from analysis.variant_arguments import (
     add_file_arguments,
     add_genome_arguments,
+    add_result_arguments,
     add_scoring_arguments,
     add_table_arguments,
     drawing,
     names,
     scoring,
 )
-from embedstore.arguments import load_model
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
     from pathlib import Path
 
     import pandas as pd
 
+    from analysis.scoring import EmbeddedVariants
     from embedstore.genome import Genome
-    from embedstore.models import Model
     from embedstore.store import Store
 
 _LISTED = 20
@@ -51,7 +52,8 @@ def add_variants(commands: argparse._SubParsersAction[Any]) -> None:
 
 def _add_check(commands: argparse._SubParsersAction[Any]) -> None:
     text = "compare the variants of a file with the genome; exit code 1 if reference alleles differ from it"
-    parser = commands.add_parser("check", help=text, description=text)
+    example = "Example: embedstore variants check variants.vcf --fasta genome.fa"
+    parser = commands.add_parser("check", help=text, description=text, epilog=example)
     add_file_arguments(parser)
     add_genome_arguments(parser)
     parser.add_argument("--out", metavar="F", help="write all mismatches to this .tsv, .csv or .parquet")
@@ -60,10 +62,11 @@ def _add_check(commands: argparse._SubParsersAction[Any]) -> None:
 
 def _check(arguments: argparse.Namespace) -> int:
     """Print what is in a file of variants, and which do not fit the genome."""
-    from analysis.variant_files import TABLES, checked_output
+    from analysis.variant_files import TABLES
+    from embedstore.outputs import check_file
     from embedstore.variants import match_rates, write_scores
 
-    out = checked_output(arguments.out, TABLES, arguments.file) if arguments.out else None
+    out = check_file(arguments.out, suffixes=TABLES, source=arguments.file) if arguments.out else None
     variants, genome = _read(arguments)
     with genome:
         table, wrong = _held_against(variants, genome)
@@ -136,10 +139,14 @@ def _text(table: pd.DataFrame) -> str:
 
 
 def _add_score(commands: argparse._SubParsersAction[Any]) -> None:
+    from embedstore.workers import add_worker_arguments
+
     text = "score the variants of a file with a model; goes on where a stopped run was"
-    parser = commands.add_parser("score", help=text, description=f"{text}. See docs/variants.md.")
+    example = "Example: embedstore variants score variants.vcf --fasta genome.fa --model lm --out scores.parquet"
+    parser = commands.add_parser("score", help=text, description=f"{text}. See docs/variants.md.", epilog=example)
     add_file_arguments(parser)
     add_scoring_arguments(parser)
+    add_worker_arguments(parser)
     parser.add_argument(
         "--out", required=True, metavar="F", help=".parquet, .csv, .tsv, or .vcf, .vcf.gz, .bcf from VCF or BCF"
     )
@@ -158,14 +165,13 @@ def _score(arguments: argparse.Namespace) -> int:
     import time
 
     from analysis import variant_files as files
-    from analysis.scoring import check_scoring, score_variants
     from analysis.variant_groups import labels
     from analysis.variants import score_kinds
-    from embedstore.store import open_store
+    from embedstore.outputs import check_file
     from embedstore.variants import check_variants, write_scores
 
     began = time.monotonic()
-    out = files.checked_output(arguments.out, (*files.TABLES, *files.VARIANT_FILES), arguments.file)
+    out = check_file(arguments.out, suffixes=(*files.TABLES, *files.VARIANT_FILES), source=arguments.file)
     scores = list(score_kinds(["cosine"] if arguments.scores is None else arguments.scores))
     task = files.task_name(arguments.task, arguments.file, arguments.store)
     variants, genome = _read(arguments)
@@ -178,32 +184,40 @@ def _score(arguments: argparse.Namespace) -> int:
         # Seen before the model is loaded.
         variants = check_variants(variants, genome, drop_mismatches=arguments.drop_mismatches)
         _print_counts(variants)
-        model = _load(arguments)
-        check_scoring(model, scores, **scoring(arguments))
-        store = open_store(arguments.store, mode="a")
-        table = score_variants(
-            variants,
-            genome,
-            model,
-            store,
-            name=task,
-            scores=scores,
-            drop_mismatches=arguments.drop_mismatches,
-            **scoring(arguments),
-        )
+        embedded = _embedded(arguments, variants, genome, task, scores)
+    if embedded.blocks_left:
+        print(f"This share is done; {embedded.blocks_left} blocks of others are not yet. The last one writes {out}.")
+        return 0
+    table = embedded.scores()
     write_scores(table, out, source=arguments.file, scores=scores)
     print()
-    _print_scored(table, store, out)
+    _print_scored(table, embedded.store, out)
     _print_labelled(table, scores, by, out)
     print(f"{time.monotonic() - began:,.1f} s in all. Scores are in {out}.")
     return 0
 
 
-def _load(arguments: argparse.Namespace) -> Model:
-    """Load the model, under the name that its embeddings get."""
-    model = load_model(arguments)
-    model.name = arguments.name or model.name
-    return model
+def _embedded(
+    arguments: argparse.Namespace, variants: pd.DataFrame, genome: Genome, task: str, scores: list[str]
+) -> EmbeddedVariants:
+    """Embed the windows of variants, here or by the processes that the arguments ask for."""
+    from analysis.scoring import check_scoring, embed_variants
+    from analysis.variant_workers import embedder, model_here
+    from embedstore.store import open_store
+
+    model = model_here(arguments)
+    check_scoring(model, scores, **scoring(arguments))
+    return embed_variants(
+        variants,
+        genome,
+        model,
+        open_store(arguments.store, mode="a"),
+        name=task,
+        scores=scores,
+        drop_mismatches=arguments.drop_mismatches,
+        embed_with=embedder(arguments, model),
+        **scoring(arguments),
+    )
 
 
 def _print_scored(table: pd.DataFrame, store: Store, out: Path) -> None:
@@ -241,12 +255,14 @@ def _print_labelled(table: pd.DataFrame, scores: list[str], by: str | None, out:
 
 def _add_evaluate(commands: argparse._SubParsersAction[Any]) -> None:
     text = "AUROC and AUPRC of scores against labels: over all variants and by group, with baselines"
-    parser = commands.add_parser("evaluate", help=text, description=text)
+    example = "Example: embedstore variants evaluate scores.parquet --groups 1000000 --out auroc.csv"
+    parser = commands.add_parser("evaluate", help=text, description=text, epilog=example)
     parser.add_argument("table", metavar="SCORES", help="table that `embedstore variants score` wrote")
     parser.add_argument("--scores", type=names, default=(), metavar="S,...", help="columns (default: all scores)")
     parser.add_argument("--fasta", metavar="G", help="the genome: adds baselines that need no model")
     parser.add_argument("--annotation", metavar="GFF", help="GFF3 or GTF, with --fasta: adds distances to splice sites")
     add_table_arguments(parser)
+    add_result_arguments(parser)
     parser.set_defaults(run=_evaluate)
 
 
@@ -254,12 +270,15 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     """Print how well the scores of a table tell labels apart."""
     from analysis.variant_files import groups_column, read_scores, score_columns
     from analysis.variant_reports import evaluated, shown
+    from analysis.variant_results import write_zero_shot
 
     out = _table_output(arguments)
     table = read_scores(arguments.table)
+    columns = score_columns(table, arguments.scores, arguments.table)
+    behind = _behind(arguments, table, columns)
     found = evaluated(
         table,
-        score_columns(table, arguments.scores, arguments.table),
+        columns,
         by=groups_column(table, arguments.by, arguments.table),
         fasta=arguments.fasta,
         annotation=arguments.annotation,
@@ -270,12 +289,38 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         lines = shown(part)
         print(_text(lines) if len(lines) else "No variant has both a label and a score.")
     _write_table(found, out)
+    for column, (store, task, model) in behind.items():
+        options = {"groups": arguments.groups, "settings": dict(arguments.setting), "draws": arguments.draws}
+        folder = write_zero_shot(table, store, task, model, column=column, out=arguments.results, **options)
+        print(f"{column}, all variants, of {task}/{model}: among the results, {folder}.")
     return 0
+
+
+def _behind(
+    arguments: argparse.Namespace, table: pd.DataFrame, columns: Sequence[str]
+) -> dict[str, tuple[Store, str, str]]:
+    """Return the embedding behind each score that is to be written among the results."""
+    from analysis.variant_results import embedding_behind
+    from embedstore.errors import InputError
+    from embedstore.store import open_store
+
+    given = {f"--{name}": getattr(arguments, name) for name in ("task", "model", "results", "setting")}
+    if arguments.store is None:
+        stray = [flag for flag, value in given.items() if value]
+        if stray:
+            raise InputError(f"{stray[0]} says what is written among the results: give --store, the store, too.")
+        return {}
+    store = open_store(arguments.store)
+    return {
+        column: (store, *embedding_behind(table, store, column, task=arguments.task, model=arguments.model))
+        for column in columns
+    }
 
 
 def _add_compare(commands: argparse._SubParsersAction[Any]) -> None:
     text = "the difference of two models, or of two scores, on the same variants, by a paired bootstrap"
-    parser = commands.add_parser("compare", help=text, description=text)
+    example = "Example: embedstore variants compare scores.parquet other.parquet --score cosine"
+    parser = commands.add_parser("compare", help=text, description=text, epilog=example)
     parser.add_argument("table", metavar="A", help="table that `embedstore variants score` wrote")
     parser.add_argument("other", metavar="B", nargs="?", help="another of the same variants (default: A)")
     score = "column of both, or that of the first and that of the second (default: cosine)"
@@ -309,11 +354,13 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _table_output(arguments: argparse.Namespace) -> Path | None:
     """Return where all numbers are to be written, if they are."""
-    from analysis.variant_files import TABLES, checked_output
+    from analysis.variant_files import TABLES
+    from embedstore.outputs import check_file
 
     if not arguments.out:
         return None
-    paths = [checked_output(arguments.out, TABLES, path) for path in (arguments.table, vars(arguments).get("other"))]
+    sources = (arguments.table, vars(arguments).get("other"))
+    paths = [check_file(arguments.out, suffixes=TABLES, source=source) for source in sources]
     return paths[0]
 
 
@@ -331,7 +378,8 @@ def _write_table(table: pd.DataFrame, out: Path | None) -> None:
 
 def _add_mutagenesis(commands: argparse._SubParsersAction[Any]) -> None:
     text = "score every change of one letter in a region, as a map of positions x 4 letters"
-    parser = commands.add_parser("mutagenesis", help=text, description=text)
+    example = "Example: embedstore variants mutagenesis chr1:1000-1040 --fasta genome.fa --model lm --out map.png"
+    parser = commands.add_parser("mutagenesis", help=text, description=text, epilog=example)
     parser.add_argument("region", metavar="REGION", help="chromosome:start-end, 0-based, half-open")
     add_scoring_arguments(parser)
     parser.add_argument("--score", default="cosine", metavar="S", help="see docs/variants.md (default: %(default)s)")
@@ -344,17 +392,18 @@ def _add_mutagenesis(commands: argparse._SubParsersAction[Any]) -> None:
 def _mutagenesis(arguments: argparse.Namespace) -> int:
     """Score every change in a region, and write the map."""
     from analysis.mutagenesis_map import mutagenesis, parse_region
-    from analysis.variant_files import checked_output
     from analysis.variant_reports import MAPS, write_map
+    from analysis.variant_workers import model_here
     from analysis.variants import score_kinds
     from embedstore.genome import Genome
+    from embedstore.outputs import check_file
 
-    out = checked_output(arguments.out, MAPS, arguments.fasta)
+    out = check_file(arguments.out, suffixes=MAPS, source=arguments.fasta)
     score_kinds(arguments.score)
     with Genome(arguments.fasta, other_letters=arguments.other_letters) as genome:
         region = parse_region(arguments.region, genome)
         found = mutagenesis(
-            region, genome, _load(arguments), arguments.store, score=arguments.score, **scoring(arguments)
+            region, genome, model_here(arguments), arguments.store, score=arguments.score, **scoring(arguments)
         )
     written = write_map(found, out)
     print(f"{found.sizes['position']:,} positions x {found.sizes['letter']} letters: {' and '.join(map(str, written))}")

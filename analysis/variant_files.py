@@ -49,39 +49,6 @@ def suffix(path: Path, known: Sequence[str]) -> str:
     return max((one for one in known if path.name.endswith(one) and path.name != one), key=len, default="")
 
 
-def checked_output(path: str | Path, known: Sequence[str], source: str | Path | None = None) -> Path:
-    """Return the path of a file to write, if it can be written there.
-
-    Parameters
-    ----------
-    path
-        The file.
-    known
-        Suffixes that it may have.
-    source
-        A file that must not be overwritten.
-
-    Returns
-    -------
-    pathlib.Path
-
-    Raises
-    ------
-    InputError
-        If the suffix is not one of them, the folder does not exist, or the file is the source or a folder.
-    """
-    path = Path(path).expanduser()
-    if not suffix(path, known):
-        raise InputError(f"--out {path}: the name must end in one of {', '.join(known)}, which says what is written.")
-    if not path.parent.is_dir():
-        raise InputError(f"--out {path}: there is no folder {path.parent}; make it first.")
-    if path.is_dir():
-        raise InputError(f"--out {path} is a folder; name a file.")
-    if source is not None and path.exists() and Path(source).exists() and path.samefile(source):
-        raise InputError(f"--out {path} is the input file, which would be overwritten; name another.")
-    return path
-
-
 def check_source(out: Path, source: str | Path, scores: Sequence[str]) -> None:
     """Refuse a copy of a VCF or BCF file where the input is neither, or has such scores already.
 

@@ -180,7 +180,7 @@ def _draw(table: pd.DataFrame, scores: Sequence[str], by: str | None, path: Path
 
     from analysis.variant_plots import plot_roc
 
-    figure = Figure(figsize=(5 * len(scores), 4.5), layout="constrained")
+    figure = Figure(figsize=(7 * len(scores), 4.2), layout="constrained")
     for ax, score in zip(figure.subplots(1, len(scores), squeeze=False)[0], scores, strict=True):
         plot_roc(table, ax, column=score, by=by).set_title(score)
     figure.savefig(path, dpi=150)
@@ -298,9 +298,12 @@ def shown(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def intervals(table: pd.DataFrame, value: str, low: str, high: str) -> list[str]:
-    """Return numbers with their intervals as texts; empty where there is none."""
+    """Return numbers with their intervals, where they have one, as texts; empty where there is no number."""
     rows = zip(table[value], table[low], table[high], strict=True)
-    return ["" if mid != mid else f"{mid:.3f} ({least:.3f} to {most:.3f})" for mid, least, most in rows]
+    return [
+        "" if mid != mid else f"{mid:.3f}" if least != least else f"{mid:.3f} ({least:.3f} to {most:.3f})"
+        for mid, least, most in rows
+    ]
 
 
 def shown_difference(found: pd.DataFrame) -> pd.DataFrame:

@@ -11,12 +11,14 @@ import numpy as np
 
 from analysis.variant_groups import (
     ALLELE_FREQUENCY,
+    LEAST_DRAWN,
     SPLICE_DISTANCE,
     binned,
     check_directions,
     clusters,
     column_of,
     comparisons,
+    few_drawn,
     labels,
     oriented,
 )
@@ -29,9 +31,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from analysis.variant_groups import Group
-    from probes.metrics import Scores
+    from probes.scores import Scores
 
-__all__ = ["ALLELE_FREQUENCY", "SPLICE_DISTANCE", "auroc_table", "binned", "compare_scores", "score_table"]
+__all__ = [
+    "ALLELE_FREQUENCY",
+    "LEAST_DRAWN",
+    "SPLICE_DISTANCE",
+    "auroc_table",
+    "binned",
+    "compare_scores",
+    "score_table",
+]
 
 _METRICS = {"auroc": ("low", "high"), "auprc": ("auprc_low", "auprc_high")}
 """Metric -> columns of its interval."""
@@ -86,7 +96,8 @@ def score_table(
         A row per score and group: score, group (``all`` first), auroc, low, high (95 % percentile interval), auprc,
         auprc_low, auprc_high, base_rate (share of positives: AUPRC of a random score), positives, negatives (those with
         a score), compared_with, not_scored (rows of the group without the score), unlabelled (its rows with the score
-        and without a label), clusters (how many things were drawn), draws, seed, note (why there is no number).
+        and without a label), clusters (how many things were drawn), draws, seed, note (why there is no number, or,
+        where fewer than `LEAST_DRAWN` things of either label can be drawn, no interval).
 
     Raises
     ------
@@ -137,7 +148,8 @@ def auroc_table(
     Returns
     -------
     pandas.DataFrame
-        controls (``all`` or a group), auroc, low, high (95 % percentile interval), positives, negatives, draws, seed.
+        controls (``all`` or a group), auroc, low, high (95 % percentile interval), positives, negatives, draws, seed,
+        note (why there is no interval, see `LEAST_DRAWN`).
 
     Raises
     ------
@@ -152,7 +164,7 @@ def auroc_table(
             f"{int(np.isnan(value).sum()):,} scores in {column!r} are NaN: rows of the embedding are zero there, or "
             "the variants were not scored. score_table counts such variants and leaves them out."
         )
-    kept = ("auroc", "low", "high", "positives", "negatives", "draws", "seed")
+    kept = ("auroc", "low", "high", "positives", "negatives", "draws", "seed", "note")
     rows = []
     for group in found:
         row = _evaluated(label, value, np.arange(len(scores)), group, 1, draws, seed, metrics=("auroc",))
@@ -191,7 +203,8 @@ def compare_scores(
     -------
     pandas.DataFrame
         A row per group and metric: group, metric (``auroc``, ``auprc``), first, second, difference (first less second),
-        low, high (its 95 % interval), p (two-sided, not corrected for how many comparisons are made), positives,
+        low, high (its 95 % interval), p (two-sided, not corrected for how many comparisons are made; no interval and no
+        p where fewer than `LEAST_DRAWN` things of either label can be drawn), positives,
         negatives, compared_with, not_scored (rows of the group that lack either score), clusters, draws, seed, note.
 
     Raises
@@ -219,7 +232,8 @@ def compare_scores(
         # Counts are those of variants with both scores.
         counts = _evaluated(label, both, cluster, group, least, draws, seed, metrics=())
         kept = ("positives", "negatives", "compared_with", "not_scored", "clusters", "draws", "seed", "note")
-        sides = [] if counts["note"] else [_compared(label, value + both, cluster, group) for value in values]
+        defined = min(counts["positives"], counts["negatives"]) >= least
+        sides = [_compared(label, value + both, cluster, group) for value in values] if defined else []
         for metric in _METRICS:
             row = {"group": group.name, "metric": metric, **_difference(metric, sides, draws, seed)}
             rows.append({**row, **{name: counts[name] for name in kept}})
@@ -275,7 +289,7 @@ def scored_variants(
 
     Returns
     -------
-    probes.metrics.Scores
+    probes.scores.Scores
         One target; variants that are drawn together are one sample. Larger scores mean larger effects.
 
     Raises
@@ -291,7 +305,7 @@ def _compared(
     label: NDArray[np.float64], value: NDArray[np.float64], cluster: NDArray[np.int64], group: Group
 ) -> Scores:
     """Return the labelled and scored variants of a comparison, those that are drawn together as one sample."""
-    from probes.metrics import Scores
+    from probes.scores import Scores
 
     kept = np.flatnonzero(group.compared & ~np.isnan(label) & ~np.isnan(value))
     kept = kept[np.argsort(cluster[kept], kind="stable")]
@@ -319,12 +333,14 @@ def _evaluated(
     assert compared.target is not None
     assert compared.sample is not None
     positives, negatives = (int((compared.target == one).sum()) for one in (1, 0))
-    note = _note(positives, negatives, least)
+    undefined = _note(positives, negatives, least)
+    note = undefined or few_drawn(compared)
     row: dict[str, Any] = {}
     for metric in metrics:
         row[metric], ends = float("nan"), (float("nan"), float("nan"))
-        if not note:
+        if not undefined:
             row[metric] = mean_defined(per_target(metric, compared))
+        if not note:
             ends = interval(bootstrap(metric, compared, draws=draws, seed=seed))
         row.update(zip(_METRICS[metric], ends, strict=True))
     scored = ~np.isnan(value)
@@ -356,7 +372,9 @@ def _difference(metric: str, sides: Sequence[Scores], draws: int, seed: int) -> 
     if not sides:
         return dict.fromkeys(("first", "second", "difference", "low", "high", "p"), float("nan"))
     first, second = (mean_defined(per_target(metric, side)) for side in sides)
+    row = {"first": first, "second": second, "difference": first - second}
+    if few_drawn(sides[0]):
+        return row | dict.fromkeys(("low", "high", "p"), float("nan"))
     one, other = (bootstrap(metric, side, draws=draws, seed=seed) for side in sides)
     low, high = interval(one - other)
-    row = {"first": first, "second": second, "difference": first - second, "low": low, "high": high}
-    return row | {"p": two_sided(one - other)}
+    return row | {"low": low, "high": high, "p": two_sided(one - other)}

@@ -39,6 +39,7 @@ def variant_task(
     strand: Literal["+", "-"] = "+",
     frame: int = 0,
     stride: int = 1,
+    word: int = 1,
     edges: Edges = "shift",
 ) -> Task:
     """Make a task of the windows around variants; variants with the same window share it.
@@ -73,8 +74,14 @@ def variant_task(
         Centred windows begin so many nucleotides earlier (later, where the chromosome begins): the variant has another
         place in the tokens of a k-mer model. Default 0.
     stride
-        Windows begin at multiples of so many nucleotides, so that neighbouring variants share one reference window,
-        at most half of it off the centre. Default 1: each variant is in the centre.
+        Variants share a reference window where they lie in one of the stretches of so many nucleotides that a
+        chromosome is cut into; they are at most half a stride and half a word off the centre. Default 1: each variant
+        is in the centre.
+    word
+        Letters of the model's words where they follow each other, such as 6 for the Nucleotide Transformer; windows are
+        then shared by variants at the same place in their words, and each is there as it would be in the centre of a
+        window of its own. Default 1: for models of letters, convolutions and words of any length. Without effect where
+        nothing is shared, except on frames near the beginning of a chromosome.
     edges
         What to do about centred windows that leave the chromosome: ``"shift"`` (default) moves them inside, ``"pad"``
         fills them with N. A left window is cut at the end of the chromosome, or filled.
@@ -98,10 +105,13 @@ def variant_task(
     """
     from embedstore.tasks import Task, TaskRecord
 
-    _check_choices(context, window, alleles, strand, frame, stride, edges)
+    _check_choices(context, window, alleles, strand, frame, stride, word, edges)
     table = _checked(variants, genome)
     size = np.asarray(table["chromosome"].map(genome.contigs).fillna(0), np.int64)
-    table = _placed(table, size, context, window, strand, frame, stride, edges)
+    if window == "centred":
+        table = _centred(table, size, context, frame, stride, word, edges)
+    else:
+        table = _left(table, size, context, window, strand, edges)
     _refuse_kinds(table, size, context, window, alleles)
     letters = _Letters(genome, edges)
     table["window_n"] = _count_n(table, letters)
@@ -123,6 +133,7 @@ def variant_task(
         "strand": strand,
         "frame": frame,
         "stride": stride,
+        "word": word,
         "edges": edges,
     }
     samples = _sample_table(windows, genome.contigs, turned)
@@ -132,7 +143,9 @@ def variant_task(
 # ---- where windows lie --------------------------------------------------------------------------
 
 
-def _check_choices(context: int, window: str, alleles: str, strand: str, frame: int, stride: int, edges: str) -> None:
+def _check_choices(
+    context: int, window: str, alleles: str, strand: str, frame: int, stride: int, word: int, edges: str
+) -> None:
     """Refuse what is no choice, and what does not go together."""
     for what, value, choices in (
         ("window", window, get_args(Window)),
@@ -142,14 +155,15 @@ def _check_choices(context: int, window: str, alleles: str, strand: str, frame: 
     ):
         if value not in choices:
             raise InputError(f"{what} is {value!r}; it must be one of {', '.join(choices)}.")
-    for what, number, least in (("context", context, 1), ("frame", frame, 0)):
+    for what, number, least in (("context", context, 1), ("frame", frame, 0), ("word", word, 1)):
         if number < least:
             raise InputError(f"{what} is {number}; it must be {least} or more nucleotides.")
     if frame >= context:
         raise InputError(f"frame is {frame}; it must be below {context}, the context, to keep the variant inside.")
     if not 1 <= stride <= context:
         raise InputError(f"stride is {stride}; it must be 1 to {context}, the context.")
-    if frame + (stride - 1) // 2 >= context:  # the farthest that a variant is behind the centre
+    behind = ((stride - 1) // 2 + word // 2) // word * word  # the farthest that a variant is behind the centre
+    if frame + behind >= context:
         raise InputError(
             f"frame is {frame} and stride is {stride}: with context {context} some variants are not in their windows. "
             "Take a smaller stride."
@@ -168,36 +182,41 @@ def _checked(variants: pd.DataFrame, genome: Genome) -> pd.DataFrame:
     return table.copy() if "reason" in table else check_variants(table, genome)
 
 
-def _placed(
-    table: pd.DataFrame,
-    size: NDArray[np.int64],
-    context: int,
-    window: str,
-    strand: str,
-    frame: int,
-    stride: int,
-    edges: str,
+def _centred(
+    table: pd.DataFrame, size: NDArray[np.int64], context: int, frame: int, stride: int, word: int, edges: str
 ) -> pd.DataFrame:
-    """Add where the reference window of each variant lies on the genome."""
+    """Add where the reference window around each variant lies on the genome."""
     start = table["start"].to_numpy(np.int64)
-    removed = table["removed"].str.len().to_numpy(np.int64)
-    if window == "centred":
-        begin = start // stride * stride + stride // 2 - context
-        if edges == "shift":
-            last = np.maximum(size - 2 * context, 0)
-            begin = np.clip(begin, 0, last)
-            later = np.minimum(begin + frame, np.minimum(last, start))
-            begin = np.where(begin < frame, later, begin - frame)
-        else:
-            begin = begin - frame
-        end = begin + 2 * context
-        if edges == "shift":
-            end = np.minimum(end, size)
-    else:
-        last = start + (removed if window == "left" else 0)
-        begin, end = (last - context, last) if strand == "+" else (start, start + context)
-        if edges == "shift":
-            begin, end = np.maximum(begin, 0), np.minimum(end, size)
+    # A window that begins there holds the variant, and is inside of the chromosome.
+    first, last = start - 2 * context + 1, start
+    if edges == "shift":
+        first, last = np.maximum(first, 0), np.minimum(last, np.maximum(size - 2 * context, 0))
+
+    def begin_around(middle: NDArray[np.int64]) -> NDArray[np.int64]:
+        begin = middle - context
+        if edges == "pad":
+            return begin - frame
+        begin = np.clip(begin, 0, np.maximum(size - 2 * context, 0))
+        # All frames of a word go the same way, so that each puts the variant at another place of it.
+        return np.where(begin < max(frame, word - 1), np.minimum(begin + frame, last), begin - frame)
+
+    own, shared = begin_around(start), begin_around(start // stride * stride + stride // 2)
+    # A model's words begin where its window does: only whole words further is a variant at the same place in its own.
+    words = (shared - own + (word - 1) // 2) // word
+    begin = own + word * np.clip(words, -((own - np.minimum(own, first)) // word), (last - own) // word)
+    end = begin + 2 * context
+    return table.assign(window_start=begin, window_end=np.minimum(end, size) if edges == "shift" else end)
+
+
+def _left(
+    table: pd.DataFrame, size: NDArray[np.int64], context: int, window: str, strand: str, edges: str
+) -> pd.DataFrame:
+    """Add where the reference window that ends with or before each variant lies on the genome."""
+    start = table["start"].to_numpy(np.int64)
+    last = start + (table["removed"].str.len().to_numpy(np.int64) if window == "left" else 0)
+    begin, end = (last - context, last) if strand == "+" else (start, start + context)
+    if edges == "shift":
+        begin, end = np.maximum(begin, 0), np.minimum(end, size)
     return table.assign(window_start=begin, window_end=end)
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
-import os
 import re
 import shutil
 import tempfile
@@ -18,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from embedstore.errors import DiskSpaceError, InputError, did_you_mean
+from embedstore.outputs import written_whole
 from embedstore.variants.columns import letters
 from embedstore.variants.source import import_pysam, open_source, quiet_htslib
 
@@ -77,13 +76,13 @@ def write_scores(
     if kind is None:
         raise InputError(f"{path}: a name ending in one of {', '.join((*_TABLES, *_COPIES))} is wanted.")
     if kind in _TABLES:
-        with _replacing(path) as part:
+        with _whole(path) as part:
             _write_table(table, part, kind)
         return path
     if source is None:
         raise InputError(f"{path}: a VCF or BCF is a copy of the one that was read, with scores added: pass source=.")
     fields = _score_fields(table, scores)
-    with _replacing(path) as part, open_source(source) as opened:
+    with _whole(path) as part, open_source(source) as opened:
         header, lines = _header(opened, fields), _annotated(opened, table, fields)
         if kind == ".bcf":
             _write_bcf(part, header, lines)
@@ -97,19 +96,15 @@ def write_scores(
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside a file, which becomes the file at the end, or is removed after an error."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+def _whole(path: Path) -> Iterator[Path]:
+    """Give a name to write to, as `written_whole` does; an error says which file was not written."""
     try:
-        yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
+        with written_whole(path) as part:
+            yield part
+    except DiskSpaceError:
+        raise
     except OSError as error:
-        kind = DiskSpaceError if error.errno in (errno.ENOSPC, errno.EDQUOT) else InputError
-        raise kind(f"{path}: cannot be written: {error.strerror or error}.") from error
-    finally:
-        part.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}.") from error
 
 
 def _write_table(table: pd.DataFrame, path: Path, kind: str) -> None:

@@ -14,9 +14,11 @@ from toys import random_sequences
 
 import embedstore
 from analysis.scoring import score_variants
+from analysis.variant_ways import letters_of_word
 from embedstore.errors import FingerprintError, InputError
 from embedstore.genome import Genome
 from embedstore.models import load
+from embedstore.models.function import function_model
 from embedstore.sequences import encode, reverse_complement
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -266,6 +268,11 @@ def test_windows_that_a_model_does_not_read_at_once_are_named(genome, toy_model,
         ("nt_v1", {"strands": "reverse"}, "strands is 'reverse'"),
         ("nt_v1", {"frames": 0}, "frames is 0"),
         ("nt_v1", {"frames": 31}, "frames is 31; it must be at most 30, the context"),
+        (
+            "hyenadna",
+            {"stride": 8, "scores": ["cosine", "llr_sequence"]},
+            "cannot share the windows of cosine of a model",
+        ),
         ("hyenadna", {"off_by_one": True, "strands": "both"}, "reads the forward strand only"),
         ("nt_v1", {"context": 0}, "context is 0; it must be 1 or more"),
         ("hyenadna", {"context": 0}, "context is 0; it must be 1 or more"),
@@ -288,3 +295,58 @@ def test_rough_models_and_wrong_variants_leave_no_store(genome, tmp_path):
     with pytest.raises(InputError, match="chr9"):
         score_variants(wrong, genome, model("nt_v1"), tmp_path / "s.zarr", context=30, progress=False)
     assert not (tmp_path / "s.zarr").exists()
+
+
+# ---- windows that neighbours share -----------------------------------------------------------------------------------
+
+
+def reads_words(k):
+    """A model whose rows are of the words of k letters by themselves: nothing but a variant's own word decides."""
+    table = np.random.default_rng(5).normal(size=(4**k + 1, 6)).astype(np.float32)
+
+    def row(word):
+        return table[int(word.translate(str.maketrans("ACGT", "0123")), 4) if len(word) == k else -1]
+
+    def rows(texts):
+        words = [[text[i : i + k] for i in range(0, len(text), k)] for text in texts]
+        return [(np.stack([row(w) for w in own]), np.array([len(w) for w in own])) for own in words]
+
+    return function_model("words", rows, version="1")
+
+
+@pytest.mark.parametrize("options", [{}, {"frames": 5}, {"strands": "both"}])
+def test_shared_windows_change_no_score_of_a_model_of_words(genome, options):
+    net, variants = reads_words(5), snvs(*[("chr2", p) for p in range(150, 250)])
+    alone = score_variants(variants, genome, net, context=100, **options, progress=False)
+    shared = score_variants(variants, genome, net, context=100, stride=64, **options, progress=False)
+    np.testing.assert_allclose(shared["cosine"], alone["cosine"], atol=1e-7)
+    assert shared["reference"].nunique() < alone["reference"].nunique() / 4
+    assert alone["cosine"].nunique() > 90
+
+
+@pytest.mark.parametrize("family", ["resnet_lm", "hyenadna", "caduceus_ps", "dnabert", "dnabert2", "grover", "calm"])
+def test_models_without_words_side_by_side_have_words_of_one_letter(family):
+    assert letters_of_word(model(family)) == (3 if family == "calm" else 1)
+
+
+@pytest.mark.parametrize(("net", "word"), [("nt_v1", 6), ("nt_v2", 6), (5, 5), (300, 1)])
+def test_models_with_words_side_by_side_say_their_length(net, word):
+    assert letters_of_word(model(net) if isinstance(net, str) else reads_spans(net)) == word
+
+
+def reads_spans(k):
+    """A model with a row for each k letters, and one for the rest."""
+
+    def rows(texts):
+        spans = [np.diff([*range(0, len(text), k), len(text)]) for text in texts]
+        return [(np.ones((len(span), 2), np.float32), span) for span in spans]
+
+    return function_model("spans", rows, version="1")
+
+
+def test_windows_of_a_causal_model_that_end_where_one_likes_can_be_shared(genome):
+    variants = snvs(*[("chr1", p) for p in range(600, 620)])
+    found = score_variants(
+        variants, genome, model("hyenadna"), scores=["llr_sequence"], context=40, stride=40, progress=False
+    )
+    assert set(found["reference"]) == {0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +23,9 @@ from toys import random_sequences
 from variant_inputs import write_files, write_gff, write_vcf
 
 import embedstore
+import probes
 from analysis.scoring import score_variants
-from analysis.variant_files import VARIANT_FILES, beside, checked_output, read_scores, suffix, task_name
+from analysis.variant_files import VARIANT_FILES, beside, read_scores, suffix, task_name
 from analysis.variant_reports import in_short
 from embedstore.cli import main
 from embedstore.errors import InputError, NotInStoreError
@@ -33,7 +36,7 @@ from embedstore.variants.reasons import REASONS
 GOLDEN = Path(__file__).parents[1] / "golden"
 MODEL = GOLDEN / "nt_v1"
 FIELDS = ["--label", "LABEL", "--consequence", "KIND"]
-DEADLINE = 60.0
+DEADLINE = 120.0
 
 
 @pytest.fixture(scope="module")
@@ -42,21 +45,8 @@ def files(tmp_path_factory):
 
 
 @pytest.fixture
-def run(capsys, tmp_path, monkeypatch):
-    """Run a command in an empty folder; give its exit code and what went to stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words) -> tuple[int, str, str]:
-        capsys.readouterr()
-        try:
-            code = main(["variants", *map(str, words)])
-        except SystemExit as stop:
-            code = int(stop.code)
-        shown = capsys.readouterr()
-        assert "Traceback" not in shown.err
-        return code, shown.out, shown.err
-
-    return run
+def run(run):
+    return partial(run, "variants")
 
 
 @pytest.fixture
@@ -267,9 +257,9 @@ def test_a_causal_model_and_its_off_by_one_windows_differ(score):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--out", "no/s.csv"], "--out no/s.csv: there is no folder no; make it first."),
+        (["--out", "no/s.csv"], "--out no/s.csv: there is no folder no. Make it, or name another place."),
         (["--out", "s.xlsx"], "--out s.xlsx: the name must end in one of .parquet, .csv, .tsv, .vcf"),
-        (["--out", "folder.csv"], "--out folder.csv is a folder; name a file."),
+        (["--out", "folder.csv"], "--out folder.csv is a folder; a file is wanted."),
         (["--out", "s.csv", "--scores", "cosin"], "There is no score 'cosin'. Did you mean 'cosine'?"),
         (["--out", "s.csv", "--scores", ","], "No score was named."),
         (["--out", "s.csv", "--by", "consequenc"], "has no column 'consequenc'. Did you mean 'consequence'?"),
@@ -362,9 +352,36 @@ def test_evaluate_over_all_by_group_and_with_baselines(run, finished, files, tmp
     bins = found.loc["distance_to_splice_site"]
     assert bins.loc[("cosine", "0-2"), "positives"] == 12
     assert "all" not in bins.index.get_level_values("group")
-    assert f"{expected:.3f} (" in out
+    assert re.search(
+        rf"^llr_masked +all +{expected:.3f} .* no interval: \d+ groups with label 1 and \d+ gr", out, re.MULTILINE
+    )
+    assert found.loc[("consequence", "llr_masked", "all"), "low"] == ""
     assert re.search(r"only 6 with label 1; 10 are wanted$", out, re.MULTILINE)
     assert "3-8" not in out
+
+
+def test_evaluate_writes_among_the_results(run, finished, files, capsys):
+    """Windows and embedding behind each score are found; the tables of probes then have the number."""
+    path, store = finished / "scores.parquet", finished / "s.zarr"
+    words = ["--store", store, "--results", "found", "--draws", 20, "--setting", "run=first"]
+    code, out, _ = run("evaluate", path, "--scores", "cosine,llr_masked", *words)
+    assert code == 0
+    assert re.search(
+        r"^cosine, all variants, of variants/nt_v1: among the results, found/variants/nt_v1/", out, re.MULTILINE
+    )
+    assert re.search(r"^llr_masked, all variants, of variants.masked/nt_v1.letters: among the res", out, re.MULTILINE)
+    table, rows = pd.read_parquet(path), probes.read_results("found").set_index("task")
+    assert rows.loc["variants", "test"] == pytest.approx(roc_auc_score(table["label"], table["cosine"]))
+    assert rows.loc["variants.masked", "test"] == pytest.approx(roc_auc_score(table["label"], -table["llr_masked"]))
+    assert (rows["probe"] == "zero-shot").all()
+    capsys.readouterr()
+    assert main(["results", str(store), "--out", "found", "--format", "csv"]) == 0
+    assert f"{rows.loc['variants', 'test']:.3f}" in capsys.readouterr().out
+    assert json.loads((Path(rows.loc["variants", "path"]) / "spec.json").read_text())["probe"]["run"] == "first"
+    code, _, err = run("evaluate", path, "--scores", "AF", "--store", store, "--results", "found")
+    assert (code, "AF may be of variants/nt_v1, variants.masked/nt_v1.letters. Say which one" in err) == (1, True)
+    code, out, _ = run("evaluate", path, "--scores", "AF", *words, "--task", "variants", "--model", "nt_v1")
+    assert (code, "AF, all variants, of variants/nt_v1: among the results" in out) == (0, True)
 
 
 def test_evaluate_takes_any_column_of_numbers_and_any_format(run, finished, capsys):
@@ -373,7 +390,11 @@ def test_evaluate_takes_any_column_of_numbers_and_any_format(run, finished, caps
     code, out, _ = run("evaluate", "t.tsv", "--scores", "mine", "--draws", 5)
     assert code == 0
     assert out.startswith("all variants\n")
-    assert "1.000 (1.000 to 1.000)" in out
+    assert re.search(
+        r"1.000 +1.000 .* no interval: \d+ variants with label [01].* to draw; 20 are wanted$", out, re.MULTILINE
+    )
+    pd.concat([table, table]).to_csv("t.tsv", sep="\t", index=False)
+    assert "1.000 (1.000 to 1.000)" in run("evaluate", "t.tsv", "--scores", "mine", "--draws", 5)[1]
 
 
 def test_compare_gives_the_difference_of_two_scores_and_of_two_tables(run, finished):
@@ -407,6 +428,7 @@ def test_compare_gives_the_difference_of_two_scores_and_of_two_tables(run, finis
         (["evaluate", "T", "--by", "kin"], "has no column 'kin'. Did you mean 'kind'?"),
         (["evaluate", "T", "--groups", "gene"], "no column 'gene'"),
         (["evaluate", "T", "--annotation", "g.gff3"], "give the genome with --fasta"),
+        (["evaluate", "T", "--setting", "a=b"], "--setting says what is written among the results: give --store"),
         (["evaluate", "T", "--out", "o.txt"], "--out o.txt: the name must end in one of .parquet, .csv, .tsv"),
         (["evaluate", "T", "--out", "T"], "is the input file, which would be overwritten"),
         (["compare", "plain.csv", "T", "--out", "T"], "is the input file, which would be overwritten"),
@@ -492,8 +514,6 @@ def test_names_of_files(tmp_path):
         assert task_name(None, f"somewhere/{text}", str(tmp_path / "no.zarr")) == "a.b"
     with pytest.raises(InputError, match=r"'a b' cannot be the name of a task.* Name it with --task\."):
         task_name(None, "a b.vcf", str(tmp_path / "no.zarr"))
-    (tmp_path / "a.csv").write_text("")
-    assert checked_output(tmp_path / "a.csv", (".csv",), tmp_path / "b.csv") == tmp_path / "a.csv"
 
 
 def test_reasons_are_counted_by_what_they_have_in_common():
@@ -546,9 +566,9 @@ from embedstore.cli import main
 from embedstore.models.model import Model
 small_blocks()
 hidden = Model.hidden
-def slow(*arguments):
+def slow(*arguments, **options):
     time.sleep(0.1)
-    return hidden(*arguments)
+    return hidden(*arguments, **options)
 Model.hidden = slow
 sys.exit(main(sys.argv[1:]))
 """
@@ -574,12 +594,15 @@ def test_a_killed_run_goes_on_where_it_was(score, files, tmp_path, many_blocks):
             [sys.executable, "-c", SLOW, *map(str, command)], env=environment, stderr=log, stdout=log
         )
         deadline = time.monotonic() + DEADLINE
-        while not committed("s.zarr"):
-            assert process.poll() is None, Path("log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        process.kill()
-        assert process.wait() == -signal.SIGKILL
+        try:
+            while not committed("s.zarr"):
+                assert process.poll() is None, Path("log").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        finally:
+            process.kill()
+            process.wait()
+        assert process.returncode == -signal.SIGKILL
     embedding = embedstore.open_store("s.zarr").embedding("variants", "resnet_lm")
     commits = {block: Path(f"s.zarr/variants/embedding/resnet_lm/commit/c/{block}/0") for block in committed("s.zarr")}
     before = {block: commit.stat().st_mtime_ns for block, commit in commits.items()}

@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from analysis import variant_plots as plots
 from analysis.plots import COLOURS
+from analysis.variant_distributions import plot_score_distributions
 from analysis.variant_tables import score_table
 from embedstore.errors import InputError
 
@@ -115,9 +116,15 @@ def test_many_curves_have_their_legend_beside_them():
     assert legend.x0 > box.x1
     assert legend.x1 < axes.figure.get_window_extent().x1
     assert len({(line.get_color(), line.get_linestyle()) for line in curves(axes).values()}) == 9
-    few = plots.plot_roc(scores())
-    few.figure.canvas.draw()
-    assert few.get_legend().get_window_extent().x1 < few.get_window_extent().x1
+
+
+@pytest.mark.parametrize("by", [None, "consequence"])
+def test_the_legend_of_few_curves_hides_nothing(by):
+    """Curves may lie anywhere within the axes."""
+    axes = plots.plot_roc(scores(), by=by)
+    axes.figure.canvas.draw()
+    assert axes.get_legend().get_window_extent().x0 > axes.get_window_extent().x1
+    assert axes.get_legend().get_window_extent().x1 < axes.figure.get_window_extent().x1
 
 
 # ---- distributions -------------------------------------------------------------------------------
@@ -134,7 +141,7 @@ def boxes(ax):
 
 def test_distributions_are_ordered_and_splice_variants_filled(ax):
     table = scores()
-    assert plots.plot_score_distributions(table, ax) is ax
+    assert plot_score_distributions(table, ax) is ax
     assert [label.get_text() for label in ax.get_yticklabels()] == ["far (50)", "silent (60)", "donor (40)"]
     assert [box[1] for box in boxes(ax)] == ["#ffffff", "#ffffff", COLOURS["vermillion"].lower()]
     medians = [
@@ -153,7 +160,7 @@ def test_distributions_are_ordered_and_splice_variants_filled(ax):
 
 def test_a_group_has_a_box_for_each_label(ax):
     table = mixed().assign(consequence=lambda t: t["consequence"].replace("silent", None))
-    plots.plot_score_distributions(table, ax)
+    plot_score_distributions(table, ax)
     shown = [label.get_text() for label in ax.get_yticklabels()]
     assert sorted(shown) == ["donor (39)", "far (3 + 42 + 5)", "not given (25 + 34)"]
     assert texts(ax) == ["label 1", "label 0", "no label"]
@@ -165,11 +172,11 @@ def test_a_group_has_a_box_for_each_label(ax):
 
 
 def test_distributions_need_no_labels(ax):
-    plots.plot_score_distributions(scores().drop(columns="label"), ax)
+    plot_score_distributions(scores().drop(columns="label"), ax)
     assert {box[1] for box in boxes(ax)} == {"#cccccc"}
     assert ax.get_legend() is None
     with pytest.raises(InputError, match="no variant has a score in 'cosine'"):
-        plots.plot_score_distributions(scores().assign(cosine=np.nan))
+        plot_score_distributions(scores().assign(cosine=np.nan))
 
 
 # ---- distance ------------------------------------------------------------------------------------
@@ -332,7 +339,7 @@ def test_without_axes_a_new_figure_is_made():
 
     drawn = [
         plots.plot_roc(scores()),
-        plots.plot_score_distributions(scores()),
+        plot_score_distributions(scores()),
         plots.plot_score_by_distance(near(), "away"),
         plots.plot_mutagenesis(map_of()),
     ]

@@ -110,11 +110,21 @@ def test_variants_drawn_together_have_another_interval(scored, tmp_path):
     store, tables = scored
     one, other = (
         write_zero_shot(tables["mine"], store, DISEASE, "mine", groups=groups, out=tmp_path, draws=50)
-        for groups in (None, 500)
+        for groups in (None, 25)
     )
     rows = probes.read_results(tmp_path).set_index("path")
     assert rows.loc[str(one), "test"] == pytest.approx(rows.loc[str(other), "test"])
     assert rows.loc[str(one), "low"] != rows.loc[str(other), "low"]
+
+
+def test_few_groups_have_no_interval(scored, tmp_path):
+    store, tables = scored
+    write_zero_shot(tables["mine"], store, DISEASE, "mine", groups=500, out=tmp_path, draws=50)
+    (row,) = probes.read_results(tmp_path).itertuples()
+    assert row.test > 0
+    assert np.isnan(row.low)
+    assert np.isnan(row.high)
+    assert len(results_table(probes.read_results(tmp_path))) == 1
 
 
 def test_scores_of_other_variants_are_refused(scored):

@@ -11,16 +11,20 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 import analysis
 from analysis import variant_groups
+from analysis.variant_reports import intervals
 from analysis.variant_tables import (
     ALLELE_FREQUENCY,
+    LEAST_DRAWN,
     SPLICE_DISTANCE,
     auroc_table,
     binned,
     check_same,
     compare_scores,
     score_table,
+    scored_variants,
 )
 from embedstore.errors import InputError
+from probes.intervals import bootstrap, interval
 
 KINDS = ("intron", "splice", "utr", "silent", "rare")
 
@@ -147,14 +151,14 @@ def test_a_score_that_falls_with_the_effect_is_turned_round():
 
 
 def test_intervals_are_those_of_draws_made_one_by_one():
-    table = with_gaps(variants(n=120))
+    table = with_gaps(variants(n=400))
     table.loc[table.index[::7], "gene"] = ""
     kept = table[table["label"].notna() & table["cosine"].notna()]
     # Clusters are numbered in the order in which they come first; those without a gene after all others.
     genes = pd.factorize(table["gene"].replace("", np.nan))[0][kept.index]
     genes = np.where(genes < 0, len(table) + kept.index, genes)
-    block = kept["chromosome"] + (kept["position"] // 500).astype(str)
-    for groups, cluster in ((None, np.arange(len(kept))), (500, block), ("gene", genes)):
+    block = kept["chromosome"] + (kept["position"] // 200).astype(str).str.zfill(3)
+    for groups, cluster in ((None, np.arange(len(kept))), (200, block), ("gene", genes)):
         row = score_table(table, groups=groups, draws=60, seed=2).iloc[0]
         assert row["clusters"] == len(set(cluster))
         for metric, ends in (("auroc", ("low", "high")), ("auprc", ("auprc_low", "auprc_high"))):
@@ -276,14 +280,78 @@ def test_a_column_of_text_cannot_be_binned():
         binned(variants(), "ref", (0, 1))
 
 
+# ---- too few to draw -----------------------------------------------------------------------------
+
+
+def grouped(groups, seed=0, of_each=10):
+    """Variants of genes: what they are and how they score depend on the gene too."""
+    rng = np.random.default_rng(seed)
+    gene = np.repeat(np.arange(groups), of_each)
+    label = (rng.random(len(gene)) < 1 / (1 + np.exp(-rng.normal(size=groups)))[gene]).astype(float)
+    score = label + 0.6 * rng.normal(size=groups)[gene] + 0.8 * rng.normal(size=len(gene))
+    return variants(n=len(gene)).assign(label=label, cosine=score, gene=[f"g{i}" for i in gene], l2=-score)
+
+
+@pytest.mark.parametrize(("groups", "enough"), [(LEAST_DRAWN - 1, False), (LEAST_DRAWN, True)])
+def test_few_groups_have_a_note_and_no_interval(groups, enough):
+    table = grouped(groups).assign(label=lambda t: np.resize([0, 1], len(t)))
+    row = score_table(table, groups="gene", draws=20).iloc[0]
+    assert row["auroc"] == pytest.approx(roc_auc_score(table["label"], table["cosine"]))
+    assert row[["low", "high", "auprc_low", "auprc_high"]].notna().all() == enough
+    counts = f"{groups} groups with label 1 and {groups} groups with label 0"
+    said = "" if enough else f"no interval: {counts} to draw; 20 are wanted"
+    assert row["note"] == said
+    # As many as are drawn one by one are enough.
+    assert score_table(table, draws=20).loc[0, ["low", "high"]].notna().all()
+    found = compare_scores(table, columns=("cosine", "l2"), groups="gene", draws=20)
+    assert found["difference"].notna().all()
+    assert (found[["low", "high", "p"]].notna() == enough).all(axis=None)
+    assert (found["note"] == said).all()
+    assert "(" in intervals(found, "difference", "low", "high")[0] or not enough
+    assert intervals(score_table(table, groups="gene", draws=20), "auroc", "low", "high") == (
+        [f"{row['auroc']:.3f} ({row['low']:.3f} to {row['high']:.3f})"] if enough else [f"{row['auroc']:.3f}"]
+    )
+
+
+def test_groups_that_hold_one_label_only_count_for_that():
+    """A hundred genes with negatives are of no use where all positives are of five."""
+    table = grouped(100).assign(label=lambda t: (np.arange(len(t)) < 50) * 1.0)
+    row = score_table(table, groups="gene", draws=20).iloc[0]
+    assert row["note"] == "no interval: 5 groups with label 1 to draw; 20 are wanted"
+    assert np.isnan(row["low"])
+
+
+def test_a_kind_of_control_with_few_variants_has_a_note():
+    scores = scores_of().head(200)
+    few = scores.index[scores["consequence"] == "near"][:12]
+    table = auroc_table(pd.concat([scores[scores["consequence"] != "near"], scores.loc[few]]), draws=20)
+    row = table.set_index("controls").loc["near"]
+    assert (np.isnan(row["low"]), row["note"]) == (True, "no interval: 12 variants with label 0 to draw; 20 are wanted")
+
+
+def test_intervals_of_enough_groups_hold_the_truth_about_as_often_as_they_say():
+    """As docs/variants.md has it: of about 9 tables in 10 with 20 groups, and of clearly fewer with 5."""
+    truth = roc_auc_score(*(grouped(20_000, seed=1)[name] for name in ("label", "cosine")))
+    share = {}
+    for groups in (5, LEAST_DRAWN):
+        ends = []
+        for seed in range(120):
+            table = grouped(groups, seed=seed)
+            drawn = bootstrap("auroc", scored_variants(table, groups="gene"), draws=150, seed=seed)
+            ends.append(interval(drawn))
+        share[groups] = np.mean([low <= truth <= high for low, high in ends])
+    assert 0.84 <= share[LEAST_DRAWN] <= 0.98
+    assert share[5] < share[LEAST_DRAWN] - 0.04
+
+
 # ---- comparisons ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("groups", [None, "gene", 500])
+@pytest.mark.parametrize("groups", [None, "gene", 300])
 def test_differences_are_those_of_paired_draws_made_one_by_one(groups):
     table = variants(n=150)
     cluster = {None: np.arange(150), "gene": pd.factorize(table["gene"])[0]}
-    cluster[500] = table["chromosome"] + (table["position"] // 500).astype(str)
+    cluster[300] = table["chromosome"] + (table["position"] // 300).astype(str).str.zfill(3)
     found = compare_scores(table, columns=("cosine", "l2"), groups=groups, draws=40, seed=5)
     assert found["metric"].tolist() == ["auroc", "auprc"]
     for row in found.itertuples():
@@ -401,6 +469,7 @@ def test_auroc_table_has_the_digits_it_had():
         "negatives": [224, 123, 101],
         "draws": [200, 200, 200],
         "seed": [3, 3, 3],
+        "note": ["", "", ""],
     }
 
 

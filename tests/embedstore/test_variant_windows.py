@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from embedstore import open_store
@@ -112,6 +112,75 @@ def test_centred_windows_are_cut_from_the_two_haplotypes(genome, letters, rows, 
             assert early or (begin < 2 * frame and edges == "shift")
             assert expected[0][row.offset : row.offset + len(row.removed)] == row.removed
             assert expected[1][row.offset : row.offset + len(row.added)] == row.added
+
+
+def snvs(letters, name, places):
+    """The letter at each place changed."""
+    return checked([(name, p, letters[name][p], "ACGT"["ACGT".index(letters[name][p]) - 1]) for p in places])
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    data=st.data(),
+    name=st.sampled_from(list(SIZES)),
+    context=st.integers(8, 60),
+    word=st.integers(1, 7),
+    strand=st.sampled_from("+-"),
+    edges=st.sampled_from(["shift", "pad"]),
+)
+def test_in_shared_windows_variants_keep_their_places_in_words(
+    genome, letters, data, name, context, word, strand, edges
+):
+    stride = data.draw(st.integers(1, context))
+    room = context - 1 - (stride // 2 + word) * (stride > 1)
+    assume(room >= 0)
+    frame = data.draw(st.integers(0, min(6, room)))
+    table = snvs(letters, name, range(SIZES[name]))
+    options = {"context": context, "frame": frame, "word": word, "strand": strand, "edges": edges}
+    own = variant_task(table, genome, **options).variants
+    shared = variant_task(table, genome, stride=stride, **options).variants
+    # Only an earlier window at the end of a chromosome leaves variants out.
+    out = own["reason"] != ""
+    assert not (out & ((own["start"] < SIZES[name] - frame) | (edges == "pad"))).any()
+    assert (own["reason"] == shared["reason"]).all()
+    own, shared = own[~out], shared[~out]
+    moved = shared["window_start"] - own["window_start"]
+    assert (moved % word == 0).all()
+    # Where a chromosome begins, one of the two may begin so much later as the other does earlier.
+    begins = (edges == "shift") & (np.minimum(own["window_start"], shared["window_start"]) < 2 * max(frame, word))
+    assert (abs(moved) < stride / 2 + word + 2 * frame * begins).all()
+    length = shared["window_end"] - shared["window_start"]
+    assert shared["offset"].between(0, length - 1).all()
+    if edges == "pad":
+        assert (length == 2 * context).all()
+    else:
+        assert (length == min(2 * context, SIZES[name])).all()
+        assert (shared["window_start"] >= 0).all()
+        assert (shared["window_end"] <= SIZES[name]).all()
+    if not frame:
+        keys = pd.DataFrame({"stretch": own["start"] // stride, "place": own["window_start"] % word})
+        windows = keys.assign(begin=shared["window_start"]).drop_duplicates()
+        assert len(windows) == len(keys.drop_duplicates())
+
+
+@pytest.mark.parametrize("stride", [1, 5, 16, 60])
+@pytest.mark.parametrize("word", [1, 3, 6])
+def test_frames_put_every_variant_at_every_place_of_its_word(genome, letters, stride, word):
+    table = snvs(letters, "a", range(word - 1, SIZES["a"] - word + 1))
+    tasks = [variant_task(table, genome, context=60, frame=f, stride=stride, word=word) for f in range(word)]
+    places = np.stack([task.variants["offset"] % word for task in tasks])
+    np.testing.assert_array_equal(np.sort(places, axis=0), np.repeat(np.arange(word)[:, None], len(table), 1))
+
+
+def test_a_stretch_has_a_window_for_each_place_in_a_word(genome, letters):
+    table = snvs(letters, "a", range(128, 256))
+    for word, windows in ((1, 2), (4, 8), (6, 12)):
+        task = variant_task(table, genome, context=100, stride=64, word=word)
+        assert task.variants["reference"].nunique() == windows
+        assert task.source["word"] == word
+        off = (task.variants["offset"] - 100).to_numpy()
+        assert abs(off).max() == 32 // word * word
+        assert set(off % word) == {0}
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -234,6 +303,11 @@ def test_letters_that_the_genome_refuses_and_n_are_said(tmp_path):
         ({"frame": -1}, "frame is -1"),
         ({"frame": 9, "context": 9}, "frame is 9; it must be below 9"),
         ({"stride": 0}, "stride is 0; it must be 1 to 256"),
+        ({"word": 0}, "word is 0; it must be 1 or more"),
+        (
+            {"frame": 6, "stride": 12, "word": 6, "context": 12},
+            "with context 12 some variants are not in their windows",
+        ),
         ({"frame": 3, "stride": 3, "context": 4}, "with context 4 some variants are not in their windows"),
         ({"window": "left", "stride": 2}, "frame and stride are for window='centred'"),
         ({"window": "bend_left", "strand": "-"}, "knows neither strands nor masks"),
@@ -295,6 +369,17 @@ def test_other_variants_under_the_same_name_are_refused(stored, genome):
     other = task.variants[["chromosome", "start", "removed", "added", "position", "ref", "alt", "reason"]]
     with pytest.raises(FingerprintError, match="variants: stored"):
         store.add_task(variant_task(other, genome, context=40))
+
+
+def test_windows_shared_for_words_of_another_length_are_refused(tmp_path, genome, letters):
+    store = open_store(tmp_path / "s.zarr", mode="a")
+    table, options = snvs(letters, "a", range(100, 200)), {"context": 60}
+    store.add_task(variant_task(table, genome, stride=40, word=6, **options))
+    with pytest.raises(FingerprintError):
+        store.add_task(variant_task(table, genome, stride=40, word=3, **options))
+    # In the centre of their own windows variants are where they are, whatever the words.
+    store.add_task(variant_task(table, genome, name="own", word=6, **options))
+    store.add_task(variant_task(table, genome, name="own", **options))
 
 
 def test_damage_to_the_table_is_found_and_repaired(stored):
